@@ -1,0 +1,1 @@
+"""What exists and who owns it: an SQLite index that can be rebuilt."""

@@ -1,0 +1,1 @@
+"""Pure state machines of checkpoint and restart, and the service that drives them."""

@@ -1,0 +1,199 @@
+"""What the mount sees of the coordinator: job records, requests, and the service.
+
+`Job` and friends are plain records owned by the service: everyone else only
+reads them.  After each change the service calls the subscribers, on the trio
+thread and without an await in between, so a reader never misses one.
+Requests check everything that can be decided before a process is touched and
+raise; what comes later is reported in the records (``interface.md`` 2.5).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from ..ids import JobId, UnitName, Version
+from ..model import Caller, Head, Initiator, JobSpec, JobState, Purpose
+from ..model import Protocol as CheckpointProtocol
+from ..node.api import Exit, Process
+from ..store.api import Damage, Ingest, Store, Usage
+from ..translib.api import Availability
+
+
+@dataclass(slots=True)
+class UnitStatus:
+    """One line of ``ctl/units``."""
+
+    node: str
+    pid: int  # host pid of the unit's root process, 0 when none
+    translib: str
+    state: str  # running, frozen, saving, rebuilding, ended, lost
+
+
+@dataclass(slots=True)
+class Outcome:
+    """Latest request of a kind: *word* is saving|complete|failed or rebuilding|running|failed."""
+
+    version: Version
+    word: str
+    reason: str = ""
+    done_bytes: int = 0
+    total_bytes: int = 0  # estimate, 0 unknown
+
+    def __str__(self) -> str:
+        return f"{self.version} {self.word}" + (f" ({self.reason})" if self.reason else "")
+
+
+JOB_EVENTS = ("complete", "failed", "aborted", "restarted", "suspended", "killed", "signalled", "units_lost")
+JOB_STATS = (
+    "checkpoints",
+    "restarts",
+    "last_frozen_usec",
+    "last_total_usec",
+    "last_saved_bytes",
+    "last_unique_bytes",
+    "last_restart_usec",
+)
+
+
+@dataclass(slots=True)
+class Job:
+    """Everything the mount shows of a job."""
+
+    id: JobId
+    spec: JobSpec
+    created_ns: int
+    state: JobState = JobState.PENDING
+    reason: str = ""  # of state failed
+    units: dict[UnitName, UnitStatus] = field(default_factory=dict[UnitName, UnitStatus])
+    checkpoint: Outcome | None = None
+    restart: Outcome | None = None
+    exit: Exit | None = None
+    protocol: CheckpointProtocol = CheckpointProtocol.COORDINATED
+    keep_last: int = 0  # 0 keeps all
+    highest_version: int = 0  # ever assigned
+    versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
+    events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_EVENTS, 0))
+    stat: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_STATS, 0))
+    blockers: tuple[str, ...] = ()  # as of the last refresh_blockers
+    error: str = ""  # "<time> <verb>: <sentence>" of the last failure, for humans
+    stdout: str = ""  # path of the file, also when it is the default one
+    stderr: str = ""
+    clone_of: JobId | None = None
+    changed_ns: int = 0
+    removed: bool = False
+
+    @property
+    def state_text(self) -> str:
+        """The content of ``ctl/state`` without newline."""
+        return f"{self.state} ({self.reason})" if self.reason else str(self.state)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointRequest:
+    """``keep=yes incremental=yes note=…`` of ``ctl/checkpoint``."""
+
+    keep: bool = False
+    incremental: bool = False
+    note: str = ""
+    purpose: Purpose = Purpose.USER
+    initiator: Initiator = Initiator.USER
+
+
+@dataclass(frozen=True, slots=True)
+class RestartRequest:
+    """``7``, ``latest``, ``7 as=clone``, ``7 stopped=yes``, ``7 JobUnit_2=n3`` of ``ctl/restart``."""
+
+    version: Version | None  # None: latest restartable
+    as_clone: bool = False
+    stopped: bool = False
+    placement: Mapping[UnitName, str] = field(default_factory=dict[UnitName, str])
+
+
+@dataclass(frozen=True, slots=True)
+class SignalRequest:
+    """``15 only=…|except=…|master`` of ``ctl/signal``; pids are the host's."""
+
+    number: int
+    only: tuple[int, ...] = ()
+    others: tuple[int, ...] = ()
+    master: bool = False
+
+
+Subscriber = Callable[[JobId | None, Version | None], None]
+
+
+class Service(Protocol):
+    """The coordinator as the mount and the daemon see it.
+
+    Every request raises NotAuthorised (EPERM) first when the caller is neither
+    the owner nor root, before anything is looked at; a denied request changes nothing.
+    """
+
+    store: Store
+    staging: Mapping[str, Ingest]  # "<job>.<version>" → version in work; fs shows it to root alone
+
+    def jobs(self) -> Sequence[JobId]: ...
+    def job(self, job: JobId) -> Job:
+        """Raises NotFound."""
+        ...
+
+    def head(self, job: JobId, version: Version) -> Head: ...
+    def latest(self, job: JobId) -> Version | None:
+        """Newest restartable version (committed, not known damaged)."""
+        ...
+
+    def version_state(self, job: JobId, version: Version) -> str:
+        """``restartable`` or ``damaged (JobUnit_1/pages-1.img, block 17)``."""
+        ...
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call *subscriber*(job, version) after each change; (None, None) is the service itself."""
+        ...
+
+    async def submit(self, caller: Caller, document: bytes) -> JobId:
+        """Parse JSDL, check it, start the job.  Raises InvalidInput, Unsupported, NotAuthorised, NotFound."""
+        ...
+
+    async def request_checkpoint(self, job: JobId, caller: Caller, request: CheckpointRequest) -> Version: ...
+    async def request_restart(self, job: JobId, caller: Caller, request: RestartRequest) -> str:
+        """Return the version, or for a clone the id of the new job."""
+        ...
+
+    async def request_suspend(self, job: JobId, caller: Caller) -> Version: ...
+    async def request_resume(self, job: JobId, caller: Caller) -> Version: ...
+    async def request_kill(self, job: JobId, caller: Caller) -> None: ...
+    async def request_signal(self, job: JobId, caller: Caller, request: SignalRequest) -> None: ...
+    def set_protocol(self, job: JobId, caller: Caller, protocol: CheckpointProtocol) -> None: ...
+    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None: ...
+    def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None: ...
+    def request_verify(self, job: JobId, version: Version, caller: Caller) -> None: ...
+    def verify_text(self, job: JobId, version: Version) -> str:
+        """``never``, ``ok 2026-…``, ``running 40%``, ``damaged (file)``."""
+        ...
+
+    def remove_version(self, job: JobId, version: Version, caller: Caller) -> None: ...
+    def remove_job(self, job: JobId, caller: Caller) -> None:
+        """Remove an ended job without versions.  Raises Busy, NotEmpty."""
+        ...
+
+    def note_damage(self, damage: Damage) -> None:
+        """A reader found damage: record, change the version's state, tell subscribers."""
+        ...
+
+    async def refresh_blockers(self, job: JobId) -> None: ...
+    async def processes(self, job: JobId) -> Sequence[Process]:
+        """Processes of a running job (for ``jobinfo.xml``); empty when it does not run."""
+        ...
+
+    def checkpointers(self) -> Mapping[str, Availability]: ...
+    def node_name(self) -> str: ...
+    def health(self) -> Sequence[str]:
+        """One sentence per trouble; empty = ok."""
+        ...
+
+    def usage(self) -> Usage: ...
+    def counters(self) -> Mapping[str, int]:
+        """Flat counters of the service for ``ctl/stat``, ``ctl/events``, ``ctl/metrics``."""
+        ...

@@ -1,0 +1,1 @@
+"""The mount: thin pyfuse3 handlers over a pure namespace and the table of control files."""

@@ -1,0 +1,1 @@
+"""Job descriptions (JSDL) and monitoring documents."""

@@ -1,0 +1,1 @@
+"""One machine: supervisors, isolation, freezer, files of the job, and the agent."""

@@ -1,0 +1,144 @@
+"""What the coordinator sees of a node and of the units on it.
+
+`UnitPort` is one unit through its supervisor; `NodePort` starts, rebuilds and
+finds units.  The real ones are in `node.agent`, tests use ``tests/fakes.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from ..ids import JobId, UnitName
+from ..model import JobSpec, OpenFile, UnitFacts
+from ..translib.api import Availability
+
+
+@dataclass(frozen=True, slots=True)
+class Exit:
+    """How a unit's root process ended: *code* 0..255, or the *signal* that killed it (then code is -1)."""
+
+    code: int
+    signal: int = 0
+
+    def __str__(self) -> str:
+        return f"signal {self.signal}" if self.signal else str(self.code)
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """Answer of `UnitPort.prepare`."""
+
+    blockers: tuple[str, ...]  # sentences; a checkpoint is refused while there is one
+    facts: UnitFacts  # files is empty here: they are recorded while frozen
+    image_bytes: int  # estimate of what the image will take, for the reservation
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process of a unit, for monitoring (S3 Table 3).  *pid* is the host's."""
+
+    pid: int
+    inner_pid: int
+    user_time_s: float
+    system_time_s: float
+    state: str  # one letter, as in /proc
+    command: str
+
+
+class UnitPort(Protocol):
+    """One job unit.  Calls may raise what `Translib` raises, and TimedOut when the supervisor is silent.
+
+    *lease_s* of ``stop``: the supervisor thaws by itself when the unit has
+    been frozen that long, or at once when the connection that froze it closes.
+    """
+
+    job: JobId
+    unit: UnitName
+    pid: int  # of the unit's root process in the host's pid namespace, 0 when ended
+
+    async def prepare(self) -> Prepared: ...
+    async def stop(self, *, lease_s: float) -> Sequence[OpenFile]:
+        """Freeze; return the regular files open for writing, `OpenFile.copy` not yet set."""
+        ...
+
+    async def checkpoint(self, directory: Path) -> Sequence[OpenFile]:
+        """Have the image written into *directory* (a path in the mount, opened by the supervisor).
+
+        With rollback=copy the small files open for writing are saved below
+        ``files/`` there.  Returns the open files, now with `copy` set.
+        """
+        ...
+
+    async def resume_cp(self) -> None: ...
+    async def resume_rst(self, *, stopped: bool = False) -> None:
+        """Let the rebuilt unit go; with *stopped* its processes get SIGSTOP first, for a debugger."""
+        ...
+
+    async def kill(self) -> None:
+        """Kill every process of the unit and return when they are gone.  Repeating is harmless."""
+        ...
+
+    async def signal(
+        self, number: int, *, only: Sequence[int] = (), others: Sequence[int] = (), master: bool = False
+    ) -> None:
+        """Send a signal to all processes, to *only* these host pids, to all but *others*, or to the root."""
+        ...
+
+    async def processes(self) -> Sequence[Process]: ...
+
+
+class NodePort(Protocol):
+    """One grid node."""
+
+    name: str
+
+    async def probe(self) -> Mapping[str, Availability]:
+        """Return what each translib here can do, by name."""
+        ...
+
+    async def start(self, job: JobId, unit: UnitName, spec: JobSpec) -> UnitPort:
+        """Start a fresh unit; return when its program runs (exec succeeded).
+
+        Raises NotFound (no such program or directory), NotAuthenticated
+        (the owner may not execute or open it), CannotRun.  Nothing is left behind then.
+        """
+        ...
+
+    def check_restart(self, facts: UnitFacts, availability: Mapping[str, Availability]) -> str:
+        """Compare the facts of an image with this node: "" if it can be rebuilt, else one sentence."""
+        ...
+
+    async def rebuild(
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        facts: UnitFacts,
+        directory: Path,
+        *,
+        suffix: str,
+        clone: bool,
+    ) -> UnitPort:
+        """Put the output files back and rebuild the unit, frozen, from *directory* in the mount.
+
+        What a file held beyond the checkpoint is kept as ``<file>.<suffix>``.
+        Raises Forbidden/NotFound naming a file that is gone or was replaced,
+        CheckpointerFailed with the reason; then nothing is left behind.
+        *clone*: another incarnation may still run; output files are not put back.
+        """
+        ...
+
+    async def attach(self, job: JobId, unit: UnitName) -> UnitPort | Exit | None:
+        """Find a unit after a restart of the daemon: running, ended (durably recorded), or lost."""
+        ...
+
+    def forget(self, job: JobId, unit: UnitName) -> None:
+        """Remove runtime leftovers of a unit that has ended."""
+        ...
+
+    def on_exit(self, callback: Callable[[JobId, UnitName, Exit | None], None]) -> None:
+        """Register who hears of ended units (None: supervisor lost).  Called on the trio thread."""
+        ...

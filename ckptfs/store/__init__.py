@@ -1,0 +1,1 @@
+"""The store: inline ingest, packs, manifests, heads, verified reads."""

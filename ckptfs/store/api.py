@@ -1,0 +1,183 @@
+"""What the rest of ckptfs sees of the store.  Concrete classes are in `store.store`.
+
+Everything here runs on the trio thread.  Plain functions do not block for
+longer than a small file's I/O; what moves bulk or waits for the disk is async.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..ids import JobId, UnitName, Version
+from ..model import Head
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """Space, in bytes.  *total* and *free* are of the file system below the local volume."""
+
+    total_bytes: int
+    free_bytes: int
+    reserved_bytes: int  # promised to running checkpoints
+    stored_bytes: int  # packs and manifests
+    logical_bytes: int  # sum over all versions
+    versions: int
+    packs: int
+
+
+class IngestFile(Protocol):
+    """A file being written into the staging area.  Sequential writes stream; others are bounded.
+
+    Small files (up to a few MiB) may be written in any order, truncated and
+    read back; a large one only appended to: anything else raises Unsupported.
+    """
+
+    name: str
+    size_bytes: int
+
+    def write(self, offset: int, data: bytes) -> int:
+        """Take *data*; no await, no copy kept by the caller.  Raises StoreFull, Degraded."""
+        ...
+
+    async def wait_writable(self) -> None:
+        """Return when the pipeline has room (back-pressure); call before `write`."""
+        ...
+
+    async def read(self, offset: int, size: int) -> bytes: ...
+    def truncate(self, size: int) -> None: ...
+
+
+class Ingest(Protocol):
+    """One version being written.  Not visible to anyone until `commit` returned."""
+
+    job: JobId
+    version: Version
+
+    def create(self, unit: UnitName, name: str) -> IngestFile:
+        """Create or truncate a file.  *name* may be ``files/<n>``.  Raises Exists never, InvalidInput on a bad name."""
+        ...
+
+    def files(self, unit: UnitName) -> Mapping[str, IngestFile]: ...
+    def unlink(self, unit: UnitName, name: str) -> None: ...
+    def rename(self, unit: UnitName, old: str, new: str) -> None: ...
+    def progress_bytes(self) -> int:
+        """Logical bytes taken so far."""
+        ...
+
+    async def commit(self, head: Head) -> Head:
+        """Make the version durable (``storage.md`` 3) and return its head, signed and filled in.
+
+        *head* comes with files=() and sizes 0; the store fills these, epoch and parent.
+        Raises StoreFull, Degraded; the version is then as if it had never been.
+        """
+        ...
+
+    async def abort(self) -> None:
+        """Forget everything; harmless after commit and when repeated."""
+        ...
+
+
+class Reader(Protocol):
+    """A committed file, every byte verified against its block hash when it is loaded."""
+
+    size_bytes: int
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return the bytes.  Raises Corrupt naming file and block; never wrong bytes."""
+        ...
+
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Damage:
+    """One thing found wrong: which file and block of which version, as a sentence."""
+
+    job: JobId
+    version: Version
+    unit: UnitName
+    name: str
+    block: int  # of 1 MiB; -1: manifest or head
+    reason: str
+
+    def __str__(self) -> str:
+        place = f"{self.unit}/{self.name}" if self.unit else self.name
+        return f"{place}, block {self.block}" if self.block >= 0 else f"{place}: {self.reason}"
+
+
+class Store(Protocol):
+    """The store as a whole.  `store.store.open_store(directory, create=...)` makes one."""
+
+    store_id: str
+
+    def degraded(self) -> str:
+        """"" or one sentence why the store is read-only."""
+        ...
+
+    def usage(self) -> Usage: ...
+    def jobs(self) -> Sequence[JobId]:
+        """Jobs that have at least one head."""
+        ...
+
+    def versions(self, job: JobId) -> Sequence[Version]:
+        """Committed versions, ascending."""
+        ...
+
+    def head(self, job: JobId, version: Version) -> Head:
+        """Return the verified head.  Raises NotFound, Corrupt."""
+        ...
+
+    def begin(self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId] = ()) -> Ingest:
+        """Start a version: session, reservation.  *family*: jobs this one was cloned from (dedup domain).
+
+        Raises StoreFull (ENOSPC) when *expect_bytes* cannot be promised, Degraded.
+        """
+        ...
+
+    def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> Reader:
+        """Open one committed file.  Raises NotFound, Corrupt (manifest unreadable)."""
+        ...
+
+    async def sums(self, job: JobId, version: Version) -> bytes:
+        """Return SHA256SUMS (computed once after the commit, then kept): ``<hex>  ./<path>`` lines."""
+        ...
+
+    def sums_size(self, job: JobId, version: Version) -> int:
+        """Return the size of SHA256SUMS without computing it."""
+        ...
+
+    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """Read and hash everything of a version; progress through `verify_progress`."""
+        ...
+
+    def verify_progress(self, job: JobId, version: Version) -> float | None:
+        """0..1 while a verification of this version runs, else None."""
+        ...
+
+    def damage(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """What is known to be wrong with a version (from reads and verifications)."""
+        ...
+
+    def unique_bytes(self, job: JobId, version: Version) -> int:
+        """Physical bytes only this version holds (its st_blocks)."""
+        ...
+
+    def pinned(self, job: JobId, version: Version) -> bool: ...
+    def pin(self, job: JobId, version: Version, on: bool) -> None:
+        """Durable marker beside the head."""
+        ...
+
+    def verified_ns(self, job: JobId, version: Version) -> int:
+        """When every byte was last read and found right; 0 never."""
+        ...
+
+    def remove(self, job: JobId, version: Version) -> None:
+        """Move the head to the trash: the version is gone from view, its bytes wait for the collector.
+
+        Raises NotFound, Busy (pinned, or a reader has it open), Degraded.
+        """
+        ...
+
+    def close(self) -> None: ...

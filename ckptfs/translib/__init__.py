@@ -1,0 +1,1 @@
+"""Translation libraries: one file per checkpointer, all behind one API."""
