@@ -45,7 +45,16 @@ class Outcome:
         return f"{self.version} {self.word}" + (f" ({self.reason})" if self.reason else "")
 
 
-JOB_EVENTS = ("complete", "failed", "aborted", "restarted", "suspended", "killed", "signalled", "units_lost")
+JOB_EVENTS = (
+    "complete",
+    "failed",
+    "aborted",
+    "restarted",
+    "suspended",
+    "killed",
+    "signalled",
+    "units_lost",
+)
 JOB_STATS = (
     "checkpoints",
     "restarts",
@@ -156,7 +165,9 @@ class Service(Protocol):
         """Parse JSDL, check it, start the job.  Raises InvalidInput, Unsupported, NotAuthorised, NotFound."""
         ...
 
-    async def request_checkpoint(self, job: JobId, caller: Caller, request: CheckpointRequest) -> Version: ...
+    async def request_checkpoint(
+        self, job: JobId, caller: Caller, request: CheckpointRequest
+    ) -> Version: ...
     async def request_restart(self, job: JobId, caller: Caller, request: RestartRequest) -> str:
         """Return the version, or for a clone the id of the new job."""
         ...

@@ -1,0 +1,99 @@
+"""One SQLite connection, its transactions, and what its failures become.
+
+Used on the trio thread alone; every call is plain.  WAL with synchronous=FULL:
+a transaction is on disk when `transaction` ends (one fsync of the log).
+"""
+
+from __future__ import annotations
+
+import logging
+import sqlite3
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ..errors import Corrupt, Degraded, StoreFull
+from .upgrade import upgrade
+
+log = logging.getLogger(__name__)
+Value = str | int | None
+Row = tuple[Value, ...]
+
+
+class Connection:
+    """The catalog's file.  A file that is no usable catalog is put aside, not trusted."""
+
+    def __init__(self, path: Path) -> None:
+        self.was_rebuilt = not path.exists()
+        try:
+            self._sqlite = _open(path)
+        except (sqlite3.DatabaseError, Corrupt) as error:
+            log.warning("the catalog is damaged (%s); it is rebuilt from the jobs' records", error)
+            _put_aside(path)
+            self._sqlite = _open(path)
+            self.was_rebuilt = True
+
+    @contextmanager
+    def transaction(self) -> Generator[None]:
+        """All or nothing, durable at the end.  Raises StoreFull, Degraded.  Not nested."""
+        try:
+            self._sqlite.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._sqlite.execute("COMMIT")
+            except BaseException:
+                if self._sqlite.in_transaction:
+                    self._sqlite.execute("ROLLBACK")
+                raise
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+    def execute(self, statement: str, values: Sequence[Value] = ()) -> int:
+        """Run one statement inside a transaction; return the id of the row it inserted, or 0."""
+        return self._sqlite.execute(statement, values).lastrowid or 0
+
+    def rows(self, statement: str, values: Sequence[Value] = ()) -> list[Row]:
+        """Return every row of a query."""
+        try:
+            return self._sqlite.execute(statement, values).fetchall()
+        except sqlite3.Error as error:
+            raise _translate(error) from error
+
+    def number(self, statement: str, values: Sequence[Value] = ()) -> int:
+        """Return the first column of the only row of a query as a number."""
+        value = self.rows(statement, values)[0][0]
+        if not isinstance(value, int):
+            raise Corrupt("the catalog holds a text where a number belongs")
+        return value
+
+    def close(self) -> None:
+        """Fold the log into the file and close.  Nothing may be called afterwards."""
+        self._sqlite.close()
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, timeout=1.0)
+    try:
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute("PRAGMA synchronous=FULL")
+        connection.execute("PRAGMA foreign_keys=ON")
+        if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
+            raise Corrupt("quick_check found damage")
+        upgrade(connection)
+    except BaseException:
+        connection.close()
+        raise
+    return connection
+
+
+def _put_aside(path: Path) -> None:
+    for suffix in ("", "-wal", "-shm"):
+        file = path.with_name(path.name + suffix)
+        if file.exists():
+            file.replace(path.with_name(f"{path.name}{suffix}.damaged"))
+
+
+def _translate(error: sqlite3.Error) -> StoreFull | Degraded:
+    if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
+        return StoreFull("no space is left for the catalog")
+    return Degraded(f"the catalog cannot be written: {error}")

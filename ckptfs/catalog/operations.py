@@ -1,0 +1,83 @@
+"""The journal of checkpoints and restarts: which phase each has reached."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..ids import JobId, Version
+from ..model import JobState
+from .connection import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class OpenOperation:
+    """An operation that was under way when the daemon that ran it ended."""
+
+    id: int
+    job: JobId
+    kind: str  # checkpoint, suspend, restart
+    version: Version
+    former_state: JobState
+    phase: str
+
+
+def begin(
+    db: Connection, job: JobId, kind: str, version: Version, former: JobState, now_ns: int
+) -> int:
+    """Record a new operation before anything is done; return its id."""
+    with db.transaction():
+        return db.execute(
+            "INSERT INTO operations (job, kind, version, former_state, begun_ns, phase, reason)"
+            " VALUES (?, ?, ?, ?, ?, 'requested', '')",
+            (job, kind, version, str(former), now_ns),
+        )
+
+
+def enter(db: Connection, operation: int, phase: str, reason: str, now_ns: int) -> None:
+    """Record that a phase was entered; durable when this returns, before its order is given."""
+    with db.transaction():
+        db.execute(
+            "INSERT INTO phases VALUES (?, 1 + (SELECT count(*) FROM phases WHERE operation = ?),"
+            " ?, ?)",
+            (operation, operation, phase, now_ns),
+        )
+        db.execute(
+            "UPDATE operations SET phase = ?, reason = ? WHERE id = ?", (phase, reason, operation)
+        )
+
+
+def end(db: Connection, operation: int, reason: str, now_ns: int) -> None:
+    """Record that nothing more is to be done for it.  May be repeated."""
+    with db.transaction():
+        db.execute(
+            "UPDATE operations SET ended_ns = ?, reason = ? WHERE id = ? AND ended_ns IS NULL",
+            (now_ns, reason, operation),
+        )
+
+
+def load_open(db: Connection) -> list[OpenOperation]:
+    """Return what was under way, oldest first."""
+    return [
+        OpenOperation(
+            int(row[0] or 0),
+            JobId(str(row[1])),
+            str(row[2]),
+            Version(int(row[3] or 0)),
+            JobState(str(row[4])),
+            str(row[5]),
+        )
+        for row in db.rows(
+            "SELECT id, job, kind, version, former_state, phase FROM operations"
+            " WHERE ended_ns IS NULL ORDER BY id"
+        )
+    ]
+
+
+def phases(db: Connection, operation: int) -> list[str]:
+    """Return the phases of an operation in the order they were entered."""
+    return [
+        str(row[0])
+        for row in db.rows(
+            "SELECT phase FROM phases WHERE operation = ? ORDER BY sequence", (operation,)
+        )
+    ]

@@ -1,0 +1,182 @@
+"""Every job in memory: its record, its units, who holds its lock, who listens.
+
+All methods are plain, so between two awaits of a caller nothing changes.
+`save` makes the durable part of a job durable; states that only a running
+daemon can be in (checkpointing, restarting) are written as the state to go
+back to.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import trio
+
+from ..catalog import jobs as catalog_jobs
+from ..catalog.connection import Connection
+from ..errors import Busy, CkptfsError, NotFound
+from ..ids import JobId, UnitName, Version
+from ..jobs.directory import JobsDirectory
+from ..jobs.lifecycle import MOVING
+from ..jobs.record import JobRecord
+from ..model import JobState
+from ..node.api import Exit, UnitPort
+from .api import Job, Subscriber
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class Operation:
+    """The job lock: one verb at a time."""
+
+    verb: str
+    former: JobState  # state, reason and exit of the job before
+    former_reason: str
+    former_exit: Exit | None
+    version: Version | None = None  # in use: neither removed nor collected
+    scope: trio.CancelScope = field(default_factory=trio.CancelScope)
+    kill_wanted: bool = False  # somebody asked for a kill meanwhile
+
+
+@dataclass(slots=True)
+class Incarnation:
+    """The units of a job that were started or rebuilt together."""
+
+    ports: dict[UnitName, UnitPort] = field(default_factory=dict[UnitName, UnitPort])
+    exits: dict[UnitName, Exit | None] = field(default_factory=dict[UnitName, Exit | None])
+    started_ns: int = 0
+    over_limit: str = ""  # sentence: why the service itself killed it
+
+
+class Registry:
+    """The jobs of one service."""
+
+    def __init__(
+        self, directory: JobsDirectory, db: Connection, clock_ns: Callable[[], int]
+    ) -> None:
+        self.directory, self.db, self.clock_ns = directory, db, clock_ns
+        self.jobs: dict[JobId, Job] = {}
+        self.incarnations: dict[JobId, Incarnation] = {}
+        self.operations: dict[JobId, Operation] = {}
+        self._subscribers: list[Subscriber] = []
+        self._released: list[Callable[[JobId, Operation], None]] = []
+
+    def get(self, job: JobId) -> Job:
+        """Return a job.  Raises NotFound (ENOENT)."""
+        found = self.jobs.get(job)
+        if found is None:
+            raise NotFound(f"no job is called {job}")
+        return found
+
+    def add(self, job: Job) -> None:
+        """Take in a job; its units follow."""
+        self.jobs[job.id] = job
+        self.incarnations[job.id] = Incarnation()
+
+    def drop(self, job: JobId) -> None:
+        """Forget a job; whoever still holds the record sees that it was removed."""
+        record = self.jobs.pop(job)
+        record.removed = True
+        self.incarnations.pop(job, None)
+        self.changed(job)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have *subscriber* called after each change."""
+        self._subscribers.append(subscriber)
+
+    def changed(self, job: JobId | None, version: Version | None = None) -> None:
+        """Tell everybody; a subscriber with a bug harms nobody else."""
+        record = self.jobs.get(job) if job else None
+        if record is not None:
+            record.changed_ns = self.clock_ns()
+        for subscriber in self._subscribers:
+            try:
+                subscriber(job, version)
+            except Exception:
+                log.exception("a subscriber failed on %s", job)
+
+    def on_release(self, callback: Callable[[JobId, Operation], None]) -> None:
+        """Have *callback* called whenever the lock of a job was given back."""
+        self._released.append(callback)
+
+    def acquire(self, job: JobId, verb: str) -> Operation:
+        """Take the job lock.  Raises Busy (EBUSY) naming who holds it."""
+        holder = self.operations.get(job)
+        if holder is not None:
+            raise Busy(f"a {holder.verb} of {job} is under way: wait until it is over")
+        record = self.get(job)
+        operation = Operation(verb, record.state, record.reason, record.exit)
+        self.operations[job] = operation
+        return operation
+
+    def release(self, job: JobId) -> None:
+        """Give the lock back.  Harmless when repeated."""
+        operation = self.operations.pop(job, None)
+        if operation is None:
+            return
+        for callback in self._released:
+            callback(job, operation)
+
+    def save(self, job: Job) -> None:
+        """Make *job* durable, record first, then index.  Raises StoreFull, Degraded."""
+        record = self._record(job)
+        self.directory.save(record)
+        self._index(record)
+
+    def create(self, job: Job) -> None:
+        """Make a new job durable.  Raises Exists, StoreFull, Degraded."""
+        record = self._record(job)
+        self.directory.create(record)
+        self._index(record)
+
+    def save_later_if_full(self, job: Job) -> None:
+        """`save`, but a full disk is only noted: what happened has happened."""
+        try:
+            self.save(job)
+        except CkptfsError as error:
+            log.error("%s could not be made durable: %s", job.id, error)
+            self.note_error(job, "state", str(error))
+
+    def note_error(self, job: Job, verb: str, sentence: str) -> None:
+        """Keep the last failure for humans (``ctl/error``)."""
+        seconds = self.clock_ns() // 1_000_000_000
+        job.error = f"{seconds} {verb}: {sentence}"
+
+    def _index(self, record: JobRecord) -> None:
+        catalog_jobs.save_job(
+            self.db,
+            record.id,
+            record.spec.owner,
+            state=record.state,
+            reason=record.reason,
+            created_ns=record.created_ns,
+            highest_version=record.highest_version,
+            clone_of=record.clone_of,
+        )
+
+    def _record(self, job: Job) -> JobRecord:
+        state, reason, ended = job.state, job.reason, job.exit
+        operation = self.operations.get(job.id)
+        if operation is not None and state in MOVING:
+            state, reason = operation.former, operation.former_reason
+            ended = operation.former_exit
+        return JobRecord(
+            id=job.id,
+            spec=job.spec,
+            created_ns=job.created_ns,
+            started_ns=self.incarnations[job.id].started_ns,
+            state=state,
+            reason=reason,
+            units={unit: status.node for unit, status in job.units.items()},
+            highest_version=job.highest_version,
+            keep_last=job.keep_last,
+            protocol=job.protocol,
+            exit_code=ended.code if ended else None,
+            exit_signal=ended.signal if ended else 0,
+            clone_of=job.clone_of,
+            stdout=job.stdout,
+            stderr=job.stderr,
+        )

@@ -1,0 +1,44 @@
+"""One restart of a job from a version, as a table (checkpointing.md 4).  Pure.
+
+All units are held rebuilt and frozen at one barrier before any is let go.
+Whatever was rebuilt is killed when one fails, and the version stays restartable.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from typing import Final
+
+from ..ids import UnitName
+from .events import Event, Order
+from .machine import Barrier, BarrierMachine
+
+
+class RestartPhase(enum.StrEnum):
+    """Where a restart stands; written to the catalog before its order is given."""
+
+    VERIFYING = "verifying"
+    PLACING = "placing"
+    REBUILDING = "rebuilding"
+    RESUMING = "resuming"
+    UNDOING = "undoing"
+    RUNNING = "running"
+    FAILED = "failed"
+
+
+_P = RestartPhase
+_UNDO: Final = (_P.UNDOING, Order.KILL)
+
+RESTART: Final[Mapping[RestartPhase, Barrier[RestartPhase]]] = {
+    _P.VERIFYING: Barrier(Event.VERIFIED, _P.PLACING, Order.PLACE, _P.FAILED, central=True),
+    _P.PLACING: Barrier(Event.PLACED, _P.REBUILDING, Order.REBUILD, _P.FAILED, central=True),
+    _P.REBUILDING: Barrier(Event.REBUILT, _P.RESUMING, Order.RESUME_RST, *_UNDO),
+    _P.RESUMING: Barrier(Event.RESUMED, _P.RUNNING, None, *_UNDO),
+    _P.UNDOING: Barrier(Event.KILLED, _P.FAILED, None),
+}
+
+
+def restart_machine(units: frozenset[UnitName]) -> BarrierMachine[RestartPhase]:
+    """Return a machine before its first order; the checks of the request are behind it."""
+    return BarrierMachine(RESTART, units, RestartPhase.VERIFYING, Order.VERIFY)

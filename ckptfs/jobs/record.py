@@ -1,0 +1,83 @@
+"""What is durable of a job, and its JSON.  Pure.
+
+``jobs/<id>/job.json`` is the truth about a job; the catalog is an index that
+can be deleted.  A document that does not parse raises Corrupt: a job is never
+guessed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any, Final
+
+from ..errors import Corrupt, InvalidInput, NotFound
+from ..ids import JobId, UnitName, parse_job_id, parse_unit_name
+from ..model import Initiator, JobSpec, JobState, Owner, Policy, Protocol
+
+FORMAT: Final = 1
+
+
+@dataclass(frozen=True, slots=True)
+class JobRecord:
+    """One job as it must survive a power failure."""
+
+    id: JobId
+    spec: JobSpec
+    created_ns: int
+    started_ns: int  # of this incarnation: start or last restart
+    state: JobState  # a state that a restart of the daemon can find: never checkpointing
+    reason: str
+    units: Mapping[UnitName, str]  # unit → node
+    highest_version: int
+    keep_last: int
+    protocol: Protocol
+    exit_code: int | None  # None: has not ended
+    exit_signal: int
+    clone_of: JobId | None
+    stdout: str
+    stderr: str
+
+
+def render_record(record: JobRecord) -> bytes:
+    """Return the JSON text, ASCII only (odd bytes of paths as surrogate escapes)."""
+    fields = asdict(record)
+    fields["format"] = FORMAT
+    fields["spec"].pop("jsdl")  # kept beside, as the user wrote it
+    return (json.dumps(fields, indent=1, sort_keys=True) + "\n").encode("ascii")
+
+
+def parse_record(document: bytes, jsdl: str) -> JobRecord:
+    """Return the record in *document*.  Raises Corrupt (EIO)."""
+    try:
+        fields = json.loads(document)
+        if fields.pop("format") != FORMAT:
+            raise Corrupt("a job record of another format; upgrade ckptfs")
+        return _record(fields, jsdl)
+    except (ValueError, KeyError, TypeError, AttributeError, InvalidInput, NotFound) as error:
+        raise Corrupt(f"a job record does not parse: {error}") from error
+
+
+def _record(fields: dict[str, Any], jsdl: str) -> JobRecord:
+    fields["id"] = parse_job_id(fields["id"])
+    fields["clone_of"] = parse_job_id(fields["clone_of"]) if fields["clone_of"] else None
+    fields["state"] = JobState(fields["state"])
+    fields["protocol"] = Protocol(fields["protocol"])
+    fields["units"] = {parse_unit_name(unit): node for unit, node in fields["units"].items()}
+    fields["spec"] = _spec(fields["spec"], jsdl)
+    return JobRecord(**fields)
+
+
+def _spec(fields: dict[str, Any], jsdl: str) -> JobSpec:
+    owner, policy = fields["owner"], fields["policy"]
+    fields["owner"] = Owner(**{**owner, "groups": tuple(owner["groups"])})
+    fields["policy"] = Policy(
+        initiator=Initiator(policy["initiator"]),
+        protocol=Protocol(policy["protocol"]),
+        keep_last=policy["keep_last"],
+        rollback=policy["rollback"],
+        requires=tuple(policy["requires"]),
+    )
+    fields["argv"] = tuple(fields["argv"])
+    return JobSpec(**fields, jsdl=jsdl)
