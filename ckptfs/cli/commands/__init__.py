@@ -1,0 +1,1 @@
+"""The commands of ``ckptfs``, one file each: options, examples, what it writes and reads."""

@@ -1,0 +1,20 @@
+"""``ckptfs doctor``: what this machine can do, and how to get what it lacks."""
+
+from __future__ import annotations
+
+import argparse
+import importlib
+
+EXAMPLES = """\
+sudo ckptfs doctor
+"""
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options: those of the doctor itself."""
+    parser.add_argument("args", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Hand over to `ckptfs.doctor`, which starts a CRIU to be sure."""
+    return int(importlib.import_module("ckptfs.doctor").main(args.args))

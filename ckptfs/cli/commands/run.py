@@ -1,0 +1,118 @@
+"""``ckptfs run``: a program and its arguments become a job."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+from collections.abc import Sequence
+
+from ...errors import CkptfsError, InvalidInput
+from ...ids import JOB_NAME_MAX, parse_job_name
+from ...jobs.jsdl_render import LIMIT_ELEMENTS, JobDescription, render_jsdl
+from ..entry import add_mount_option, mount_of, warn
+from ..environment import CLEAN_PATH, OF_THE_USER, exported, parse_assignments
+from ..submission import submit_document
+from .wait import report_end
+
+EXAMPLES = """\
+ckptfs run -- python3 heat.py --size 512
+ckptfs run --name heat --stdout heat.log --stderr heat.log -- ./heat 512
+ckptfs run --clean-env -e OMP_NUM_THREADS=2 --limit nofile=4096 -- ./solver
+ckptfs run --wait -- make -j2 && echo built
+"""
+
+_UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.+-]")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add_mount_option(parser)
+    add("--name", default="", help="the job's name (default: the program's)")
+    add("--uid", default="", metavar="USER", help="run as this user (name or uid; root only)")
+    add("-e", "--env", action="append", default=[], metavar="K=V", help="set a variable")
+    add("--clean-env", action="store_true", help="pass on none of your variables but with -e")
+    add("--cwd", default="", metavar="DIR", help="working directory (default: this one)")
+    add("--stdin", default="", metavar="FILE", help="read standard input from FILE")
+    add("--stdout", default="", metavar="FILE", help="append standard output to FILE")
+    add("--stderr", default="", metavar="FILE", help="append standard error to FILE")
+    add("--limit", action="append", default=[], metavar="NAME=N", help=_limit_help())
+    add("--time", type=int, default=0, metavar="S", help="kill the job after S seconds")
+    add(
+        "--rollback",
+        choices=("truncate", "copy"),
+        default="",
+        help="how a restart puts output files back: cut them to their length (default), or "
+        "bring back whole copies of small ones",
+    )
+    add("--keep-last", type=int, default=0, metavar="N", help="keep the newest N versions only")
+    add("--wait", action="store_true", help="wait for the end, exit as the program did")
+    add("--json", action="store_true", help="print JSON")
+    add("program", help="the program, looked up in the job's PATH")
+    add("args", nargs=argparse.REMAINDER, help="its arguments, untouched")
+
+
+def _limit_help() -> str:
+    return f"a resource limit, of {', '.join(LIMIT_ELEMENTS)}"
+
+
+def default_name(program: str) -> str:
+    """Return a job name made of the program's base name.  Pure."""
+    name = _UNNAMEABLE.sub("_", os.path.basename(program)).lstrip(".+-")[:JOB_NAME_MAX]
+    try:
+        return parse_job_name(name)
+    except CkptfsError:
+        return "job"
+
+
+def parse_limits(words: Sequence[str]) -> dict[str, int]:
+    """Return ``nofile=1024`` words as a dictionary.  Raises InvalidInput.  Pure."""
+    limits: dict[str, int] = {}
+    for name, value in parse_assignments(words).items():
+        if not re.fullmatch(r"[0-9]{1,19}", value):
+            raise InvalidInput(f"limit {name} is a number, not {value!r}")
+        limits[name] = int(value)
+    return limits
+
+
+def describe(args: argparse.Namespace) -> JobDescription:
+    """Return the job that the options describe, files relative to this directory."""
+    asked = parse_assignments(args.env)
+    env, unsaid = ({"PATH": CLEAN_PATH}, []) if args.clean_env else exported(os.environ)
+    user: str = args.uid
+    if user and user not in {str(os.geteuid()), env.get("USER")}:
+        env = {name: value for name, value in env.items() if name not in OF_THE_USER}
+    unsaid = [name for name in unsaid if name not in asked]
+    if unsaid:
+        warn(f"not passed on, for they hold control characters: {', '.join(unsaid)}")
+    if args.time < 0 or args.keep_last < 0:
+        raise InvalidInput("--time and --keep-last are numbers from 0")
+    return JobDescription(
+        name=parse_job_name(args.name) if args.name else default_name(args.program),
+        argv=(args.program, *args.args),
+        cwd=os.path.abspath(args.cwd or os.getcwd()),
+        env=env | asked,
+        user=user,
+        stdin=_absolute(args.stdin),
+        stdout=_absolute(args.stdout),
+        stderr=_absolute(args.stderr),
+        limits=parse_limits(args.limit),
+        wall_time_s=args.time,
+        rollback=args.rollback,
+        keep_last=args.keep_last,
+    )
+
+
+def _absolute(path: str) -> str:
+    return os.path.abspath(path) if path else ""
+
+
+def run(args: argparse.Namespace) -> int:
+    """Submit the job and print its id."""
+    document = render_jsdl(describe(args)).encode()
+    mount = mount_of(args)
+    job = submit_document(mount, document)
+    print(json.dumps({"job": job}) if args.json else job, flush=True)
+    return report_end(mount, job, as_json=args.json) if args.wait else 0

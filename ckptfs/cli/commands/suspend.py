@@ -1,0 +1,34 @@
+"""``ckptfs suspend``: take a version, then end the job for now."""
+
+from __future__ import annotations
+
+import argparse
+
+from ...errors import CheckpointerFailed
+from ..entry import mount_of
+from ..naming import find_job
+from ..operations import add_operation_options, carry_out, version_answered
+from ..outcomes import parse_state
+from ..waiting import wait_for_state
+
+EXAMPLES = """\
+ckptfs suspend heat
+ckptfs resume heat
+"""
+
+add_arguments = add_operation_options
+
+
+def run(args: argparse.Namespace) -> int:
+    """Suspend the job and print the version to resume from; repeating is harmless."""
+    mount = mount_of(args)
+    job = find_job(mount, args.job)
+    version = version_answered("suspend", mount.write(f"{job}/ctl/suspend", "1"))
+    if parse_state(mount.read(f"{job}/ctl/state")).word == "suspended":
+        args.no_wait = True
+    code = carry_out(mount, job, "checkpoint", version, args)
+    if not args.no_wait:
+        state = wait_for_state(mount, job, frozenset({"suspended", "running"}))
+        if state.word != "suspended":
+            raise CheckpointerFailed(f"{job} is {state}, not suspended; see its ctl/error")
+    return code

@@ -1,0 +1,128 @@
+"""``ckptfs umount``: unmount cleanly; the jobs go on."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import select
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+from ...errors import Busy, CannotRun, CkptfsError, NotFound, TimedOut
+from ..client import KernelFiles, Mount
+from ..entry import warn
+from ..mounts import mounted_points
+from ..naming import list_jobs
+from ..outcomes import parse_state
+
+EXAMPLES = """\
+sudo ckptfs umount /ckpt
+"""
+
+ENDED_TIMEOUT_S = 60.0  # the daemon seals what it was writing and syncs
+USERS_NAMED = 5
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("--lazy", action="store_true", help="also when it is in use")
+
+
+def is_daemon_of(command: list[str], mountpoint: str) -> bool:
+    """Return whether an argv is that of the service at *mountpoint*.  Pure."""
+    return "ckptfs.daemon" in command[:4] and command[-1] == mountpoint
+
+
+def processes() -> Iterator[Path]:
+    """Yield the directories of the processes in /proc."""
+    return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
+
+
+def find_daemons(mountpoint: str) -> list[int]:
+    """Return a pidfd of each process that serves *mountpoint*."""
+    found: list[int] = []
+    for process in processes():
+        try:
+            command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
+            if is_daemon_of(command, mountpoint):
+                found.append(os.pidfd_open(int(process.name)))
+        except OSError:
+            continue  # it has ended, or is none of ours
+    return found
+
+
+def find_users(mountpoint: str) -> list[str]:
+    """Return who stands in the mount or has a file of it open: ``bash (4711)``."""
+    found: list[str] = []
+    for process in processes():
+        links = [process / "cwd", process / "root"]
+        try:
+            links += (process / "fd").iterdir()
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+        if any(_is_below(link, mountpoint) for link in links):
+            found.append(f"{name} ({process.name})")
+    return found
+
+
+def _is_below(link: Path, mountpoint: str) -> bool:
+    try:
+        return f"{os.readlink(link)}/".startswith(f"{mountpoint}/")
+    except OSError:
+        return False
+
+
+def count_running(mountpoint: str) -> int:
+    """Return how many jobs of the mount have not ended, as far as this user may see."""
+    mount, count = Mount(Path(mountpoint), KernelFiles()), 0
+    try:
+        for job in list_jobs(mount):
+            count += not parse_state(mount.read(f"{job}/ctl/state")).has_ended
+    except CkptfsError:
+        pass  # the service has ended already: nothing to count
+    return count
+
+
+def unmount(mountpoint: str, *, lazy: bool) -> None:
+    """Unmount by the system's own command.  Raises Busy naming who uses it, CannotRun."""
+    program = shutil.which("umount" if os.geteuid() == 0 else "fusermount3")
+    if program is None:
+        raise CannotRun("fusermount3 is missing: install the package fuse3")
+    options = (["-l"] if lazy else []) if os.geteuid() == 0 else ["-u"] + ["-z"] * lazy
+    result = subprocess.run(
+        [program, *options, "--", mountpoint], capture_output=True, text=True, check=False
+    )
+    if result.returncode == 0:
+        return
+    users = find_users(mountpoint)
+    if users:
+        more = " and others" if len(users) > USERS_NAMED else ""
+        raise Busy(
+            f"{mountpoint} is in use by {', '.join(users[:USERS_NAMED])}{more}: "
+            "let them leave it, or add --lazy"
+        )
+    raise CannotRun((result.stderr.strip().splitlines() or ["umount failed"])[-1])
+
+
+def run(args: argparse.Namespace) -> int:
+    """Unmount, wait until the service has ended, and say what goes on."""
+    mountpoint = os.path.abspath(args.mountpoint)
+    if mountpoint not in mounted_points():
+        raise NotFound(f"no ckptfs is mounted at {mountpoint}")
+    running = count_running(mountpoint)
+    daemons = find_daemons(mountpoint)
+    unmount(mountpoint, lazy=args.lazy)
+    for pidfd in daemons:
+        poller = select.poll()
+        poller.register(pidfd, select.POLLIN)
+        if not poller.poll(ENDED_TIMEOUT_S * 1000):
+            raise TimedOut(f"{mountpoint} is unmounted, but its service has not ended yet")
+        os.close(pidfd)
+    if running:
+        jobs = "1 job goes on" if running == 1 else f"{running} jobs go on"
+        warn(f"{jobs}; mount again to see to them: ckptfs mount {mountpoint}")
+    return 0

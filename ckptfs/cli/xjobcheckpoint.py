@@ -1,0 +1,12 @@
+"""``xjobcheckpoint``: the name that S4 gives to ``xcheckpoint``."""
+
+from __future__ import annotations
+
+import sys
+
+from .xcheckpoint import main
+
+__all__ = ["main"]
+
+if __name__ == "__main__":
+    sys.exit(main())
