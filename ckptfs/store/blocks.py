@@ -1,0 +1,160 @@
+"""Loading one block from the packs and proving it.  Blocking; runs in worker threads.
+
+A block is gathered from a few reads, hashed, and held against the manifest.
+On a mismatch everything is read once more past the page cache; then it is
+Corrupt, and the packs whose own checksums fail are named.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import numpy as np
+
+from ..errors import Corrupt, NotFound
+from .dedup import sort_places, split_reads
+from .index import PACK_PAGES
+from .manifest import Manifest, ManifestFile
+from .pack_format import REGION, Footer
+from .pages import BLOCK, BLOCK_PAGES, PAGE, U8, U32, block_digest, page_count, region_checksum
+from .syscalls import Syscalls
+from .volume import LocalVolume
+
+OPEN_MAX = 256  # packs kept open
+
+
+class PackFile:
+    """An open sealed pack.  Closed when the last thread lets go of it."""
+
+    def __init__(self, calls: Syscalls, fd: int, footer: Footer) -> None:
+        self._calls, self.fd, self.footer = calls, fd, footer
+
+    def read_into(self, buffer: memoryview, page: int, *, fresh: bool) -> None:
+        """Fill *buffer* from a page on; *fresh*: past the page cache.  Raises Corrupt."""
+        try:
+            if fresh:
+                self._calls.forget_cache(self.fd, page * PAGE, len(buffer))
+            got = self._calls.pread_into(self.fd, buffer, page * PAGE)
+        except OSError as error:
+            raise Corrupt(f"a pack cannot be read: {error.strerror}") from error
+        if got != len(buffer):
+            raise Corrupt("a pack is shorter than its manifest says")
+
+    def bad_regions(self, first_page: int, last_page: int) -> bool:
+        """Whether a region that holds these pages fails its checksum.  Raises Corrupt."""
+        for region in range(first_page * PAGE // REGION, last_page * PAGE // REGION + 1):
+            start = region * REGION
+            if start >= self.footer.data_end:
+                return True
+            buffer = bytearray(min(REGION, self.footer.data_end - start))
+            self.read_into(memoryview(buffer), start // PAGE, fresh=True)
+            if region_checksum(buffer) != self.footer.regions[region]:
+                return True
+        return False
+
+    def __del__(self) -> None:
+        with contextlib.suppress(OSError):
+            self._calls.close(self.fd)
+
+
+class PackFiles:
+    """The packs that are open for reading.  Thread safe."""
+
+    def __init__(self, volume: LocalVolume, calls: Syscalls) -> None:
+        self._volume, self._calls = volume, calls
+        self._open: OrderedDict[str, PackFile] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def get(self, pack_id: str) -> PackFile:
+        """Return an open pack, proved to be sealed and the one of that name.  Raises Corrupt."""
+        with self._lock:
+            if (pack := self._open.get(pack_id)) is not None:
+                self._open.move_to_end(pack_id)
+                return pack
+        try:
+            fd, footer = self._volume.open_pack(pack_id)
+        except NotFound as error:
+            raise Corrupt(str(error)) from error
+        pack = PackFile(self._calls, fd, footer)
+        with self._lock:
+            self._open[pack_id] = pack
+            while len(self._open) > OPEN_MAX:
+                self._open.popitem(last=False)
+        return pack
+
+    def drop(self, pack_id: str) -> None:
+        """Forget an open pack, so that the next use proves it again."""
+        with self._lock:
+            self._open.pop(pack_id, None)
+
+    def clear(self) -> None:
+        """Let go of everything."""
+        with self._lock:
+            self._open.clear()
+
+
+class BlockLoader:
+    """Verified blocks out of packs."""
+
+    def __init__(self, packs: PackFiles) -> None:
+        self._packs = packs
+
+    def load(self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool = False) -> memoryview:
+        """Return the bytes of a block, proved.  *fresh*: from the disk, not the page cache.
+
+        Raises Corrupt after a second try.
+        """
+        try:
+            return self._load(manifest, file, block, fresh=fresh)
+        except Corrupt:
+            for name in self._packs_of(manifest, file, block):
+                self._packs.drop(name)
+        return self._load(manifest, file, block, fresh=True)
+
+    def suspects(self, manifest: Manifest, file: ManifestFile, block: int) -> list[str]:
+        """Return the packs of a bad block that fail their own checksums, or are missing."""
+        bad: list[str] = []
+        for run in split_reads(sort_places(self._places(file, block))):
+            name = manifest.packs[int(run[0]) // PACK_PAGES]
+            first, last = int(run[0]) % PACK_PAGES, int(run[-1]) % PACK_PAGES
+            try:
+                if self._packs.get(name).bad_regions(first, last):
+                    bad.append(name)
+            except Corrupt:
+                bad.append(name)
+        return sorted(set(bad))
+
+    def _places(self, file: ManifestFile, block: int) -> U32:
+        return file.places[block * BLOCK_PAGES : (block + 1) * BLOCK_PAGES]
+
+    def _packs_of(self, manifest: Manifest, file: ManifestFile, block: int) -> Sequence[str]:
+        numbers = np.unique(sort_places(self._places(file, block)) // PACK_PAGES)
+        return [manifest.packs[int(number)] for number in numbers]
+
+    def _load(self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool) -> memoryview:
+        size = min(BLOCK, file.size_bytes - block * BLOCK)
+        rows: U8 = np.empty((page_count(size), PAGE), dtype=np.uint8)
+        self._gather(manifest, self._places(file, block), rows, fresh=fresh)
+        data = memoryview(rows.reshape(-1))[:size]
+        if block_digest(data) != file.digest(block):
+            raise Corrupt(f"block {block} does not match its hash")
+        return data
+
+    def _gather(self, manifest: Manifest, places: U32, rows: U8, *, fresh: bool) -> None:
+        if places[0] != 0 and (np.diff(places.astype(np.int64)) == 1).all():  # one run: no copy
+            pack = self._packs.get(manifest.packs[int(places[0]) // PACK_PAGES])
+            pack.read_into(memoryview(rows.reshape(-1)), int(places[0]) % PACK_PAGES, fresh=fresh)
+            return
+        rows[places == 0] = 0
+        for run in split_reads(sort_places(places)):
+            if not len(run):
+                return
+            first, last = int(run[0]), int(run[-1])
+            part: U8 = np.empty((last - first + 1, PAGE), dtype=np.uint8)
+            pack = self._packs.get(manifest.packs[first // PACK_PAGES])
+            pack.read_into(memoryview(part.reshape(-1)), first % PACK_PAGES, fresh=fresh)
+            here = np.flatnonzero((places >= first) & (places <= last) & (places != 0))
+            rows[here] = part[places[here] - first]

@@ -1,0 +1,52 @@
+"""What is known to be wrong, and packs that nothing new may rely on.
+
+A damaged pack stays where it is, because its other blocks are still good; an
+empty marker in packs/quarantine keeps it from counting as a hit, so the next
+version writes those pages again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+from ..ids import JobId, UnitName, Version
+from . import layout
+from .api import Damage
+from .syscalls import Syscalls, write_durably
+
+
+class DamageBook:
+    """Damage found since the store was opened, and the quarantine, which is durable."""
+
+    def __init__(self, directory: Path, calls: Syscalls) -> None:
+        self._directory, self._calls = directory / layout.QUARANTINE, calls
+        self._found: dict[tuple[JobId, Version], dict[tuple[UnitName, str, int], Damage]] = {}
+        self._suspect = {
+            entry.name
+            for entry in calls.scan(self._directory)
+            if layout.object_name("packs", entry.name)
+        }
+
+    def add(self, damage: Damage) -> None:
+        """Note damage, once."""
+        found = self._found.setdefault((damage.job, damage.version), {})
+        found[damage.unit, damage.name, damage.block] = damage
+
+    def of(self, job: JobId, version: Version) -> list[Damage]:
+        """Return what is wrong with a version, in the order of its files."""
+        return [d for _, d in sorted(self._found.get((job, version), {}).items())]
+
+    def clear(self, job: JobId, version: Version) -> None:
+        """Forget what was noted of a version: it has just been verified."""
+        self._found.pop((job, version), None)
+
+    def quarantine(self, pack_id: str) -> None:
+        """Never let this pack count as a hit again.  Thread safe; a full disk does not matter."""
+        self._suspect.add(pack_id)
+        with contextlib.suppress(OSError):
+            write_durably(self._calls, self._directory / pack_id, b"")
+
+    def is_sound(self, pack_id: str) -> bool:
+        """Whether a pack may count as a hit, as far as is known."""
+        return pack_id not in self._suspect

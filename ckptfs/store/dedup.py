@@ -1,0 +1,136 @@
+"""Deciding for the pages of a block: known already, zero, or new.
+
+`Known` is what the version before this one holds; `Deduplicator` turns the
+pages of one block into places and hands the new ones to the pack.  Owned by
+the hashing thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from ..ids import Version
+from .index import PACK_PAGES, PageIndex
+from .packs import PackSet
+from .pages import BLOCK_PAGES, U8, U32, U64
+
+# A block that would take more separate reads than this is written whole, so that restart
+# stays sequential.  Reads are counted, not extents: pages less than GAP_PAGES apart come
+# with one read, and the pages that one version wrote for a block lie together in its pack,
+# so a block of a long-lived job needs about one read per version that touched it.
+READS_MAX = 64
+GAP_PAGES = 16  # 64 KiB: reading that much too much costs less than another read
+
+
+@dataclass(frozen=True, slots=True)
+class KnownFile:
+    """The page table of one file of the version before.  One row and one place per page."""
+
+    hashes: U64
+    places: U32
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """The version before: its packs, in the order of the pack numbers in places, and its files."""
+
+    version: Version | None = None  # None also when it is one of another job
+    packs: tuple[str, ...] = ()
+    files: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict[tuple[str, str], KnownFile])
+
+
+def sort_places(places: U32) -> U32:
+    """Return the distinct places that are not the zero page, ascending."""
+    return np.unique(places[places != 0])
+
+
+def split_reads(places: U32) -> list[U32]:
+    """Cut ascending *places* into runs that one read each can bring.  Pure."""
+    cuts = (np.diff(places) > GAP_PAGES) | (np.diff(places // PACK_PAGES) != 0)
+    return np.split(places, np.flatnonzero(cuts) + 1)
+
+
+def _count_reads(places: U32) -> int:
+    stored = np.sort(places[places != 0])
+    return 1 + int(np.count_nonzero(np.diff(stored) > GAP_PAGES)) if len(stored) else 0
+
+
+class Deduplicator:
+    """Places for pages, one block at a time."""
+
+    def __init__(self, packs: PackSet, seed: int) -> None:
+        self.seed = seed
+        self.packs = packs
+        self.new_pages = 0
+        self._index = PageIndex(seed)
+        self._files: Mapping[tuple[str, str], KnownFile] = {}
+
+    def learn(self, known: Known) -> None:
+        """Take in the version before.  Once, before the first block."""
+        self._files = known.files
+        for file in known.files.values():
+            for at in range(0, len(file.places), 1 << 14):
+                hashes, places = file.hashes[at : at + (1 << 14)], file.places[at : at + (1 << 14)]
+                fresh = ~self._index.find(hashes)[0]
+                self._index.add(hashes[fresh], places[fresh])
+
+    def known_file(self, unit: str, name: str) -> KnownFile | None:
+        """Return the file of that name in the version before."""
+        return self._files.get((unit, name))
+
+    def place(self, rows: U8, hashes: U64, before: KnownFile | None, first_page: int) -> U32:
+        """Return one place per row of *rows* (n x 4096, at most one block).
+
+        *before*, *first_page*: the same file in the version before and where in it the block
+        starts.  Comparing with the page at the same place first keeps runs together and finds
+        nearly all that there is to find: one vector comparison.
+        """
+        count = len(hashes)
+        places: U32 = np.zeros(count, dtype=np.uint32)
+        known = np.zeros(count, dtype=np.bool_)
+        if before is not None:
+            there = before.hashes[first_page : first_page + count]
+            same = (there == hashes[: len(there)]).all(axis=1)
+            known[: len(there)] = same
+            places[: len(there)][same] = before.places[first_page : first_page + count][same]
+        rest = np.flatnonzero(~known)
+        if len(rest):
+            found, where = self._index.find(hashes[rest])
+            places[rest[found]] = where[found]
+            known[rest[found]] = True
+        if _count_reads(places[known]) >= READS_MAX and count == BLOCK_PAGES:
+            known &= places == 0
+        new = np.flatnonzero(~known)
+        if len(new):
+            places[new] = self._store(rows, new, hashes[new])
+        return places
+
+    def _store(self, rows: U8, new: np.typing.NDArray[np.intp], hashes: U64) -> U32:
+        """Put the rows *new* into the pack, equal ones once; return their places."""
+        _, firsts, group = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
+        if len(firsts) == len(new) or not np.array_equal(hashes[firsts][group], hashes):
+            firsts, group = np.arange(len(new)), np.arange(len(new))
+        else:  # np.unique orders by hash; the pack wants the order of the file
+            order = np.argsort(firsts)
+            rank = np.empty_like(order)
+            rank[order] = np.arange(len(order))
+            firsts, group = firsts[order], rank[group]
+        stored = self._append(rows, new[firsts])
+        self.new_pages += len(firsts)
+        self._index.add(hashes[firsts], stored)
+        return stored[group]
+
+    def _append(self, rows: U8, which: np.typing.NDArray[np.intp]) -> U32:
+        stored: U32 = np.empty(len(which), dtype=np.uint32)
+        done = 0
+        while done < len(which):
+            room, first = self.packs.room(len(which) - done)
+            take = len(room)
+            np.take(rows, which[done : done + take], axis=0, out=room, mode="clip")
+            stored[done : done + take] = np.arange(first, first + take, dtype=np.uint32)
+            self.packs.used(take)
+            done += take
+        return stored

@@ -1,0 +1,96 @@
+"""Which page is already stored, and where.  Pure.
+
+One index per version being written: filled with the pages of the version
+before it, then with every new page as it goes into the pack, so a page that
+two processes of a tree share is stored once.  A *place* is one 32-bit word,
+pack number * 65536 + page number; place 0 is the zero page, never stored.
+
+The table may forget: a hash has four slots, and a page that finds them all
+taken is not remembered (0.16 % of random pages when full).  It is written
+again, nothing else.  Measured: one block added 65 us, looked up 83 us, 28 to
+56 bytes a page.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import numpy.typing as npt
+
+from .pages import U32, U64, ZERO_PAGE, hash_pages
+
+FIRST_CAPACITY = 1 << 12
+SLOTS_PER_PAGE = 2
+CHOICES = tuple((word, np.uint64(shift)) for shift in (0, 32) for word in (0, 1))
+PACK_PAGES = 1 << 16  # page numbers of a pack; number 0 is its header
+PACKS_MAX = 1 << 16  # packs that one version can refer to
+
+
+Indices = npt.NDArray[np.intp]
+Flags = npt.NDArray[np.bool_]
+
+
+class PageIndex:
+    """Page hashes → places.  Not thread safe: one hashing thread owns it."""
+
+    def __init__(self, seed: int) -> None:
+        self._hashes: U64 = np.zeros((FIRST_CAPACITY, 2), dtype=np.uint64)
+        self._places: U32 = np.zeros(FIRST_CAPACITY, dtype=np.uint32)
+        self._hashes[0] = hash_pages(ZERO_PAGE, seed)[0]  # row 0: the zero page, in every empty slot
+        self._count = 1
+        self._resize(FIRST_CAPACITY)
+
+    def __len__(self) -> int:
+        """Return how many pages were added; some may be forgotten."""
+        return self._count - 1
+
+    def add(self, hashes: U64, places: U32) -> None:
+        """Remember pages.  *hashes* has one row, *places* one word per page."""
+        first, end = self._count, self._count + len(hashes)
+        if end > len(self._places):
+            self._resize(max(2 * len(self._places), 1 << (end - 1).bit_length()))
+        self._hashes[first:end] = hashes
+        self._places[first:end] = places
+        self._count = end
+        self._enter(first, end)
+
+    def find(self, hashes: U64) -> tuple[Flags, U32]:
+        """Return (known, places), one entry per row of *hashes*; a place counts where known."""
+        rows, found = self._rows(hashes)
+        return found, self._places[rows]
+
+    def _rows(self, hashes: U64) -> tuple[Indices, Flags]:
+        rows: Indices = np.zeros(len(hashes), dtype=np.intp)
+        found: Flags = np.zeros(len(hashes), dtype=np.bool_)
+        for word, shift in CHOICES:
+            slots = (hashes[:, word] >> shift & self._mask).astype(np.intp)
+            candidates = self._slots[slots].astype(np.intp)
+            hit = (self._hashes[candidates] == hashes).all(axis=1) & ~found
+            rows[hit] = candidates[hit]
+            found |= hit
+            if found.all():
+                break
+        return rows, found
+
+    def _enter(self, first: int, end: int) -> None:
+        # Backwards, because of equal hashes in one batch the last assignment wins and the
+        # first page must: then the others find it and need not be stored.
+        rows = np.arange(end - 1, first - 1, -1)
+        for word, shift in CHOICES:
+            slots = (self._hashes[rows, word] >> shift & self._mask).astype(np.intp)
+            empty = self._slots[slots] == 0
+            self._slots[slots[empty]] = rows[empty]
+            rows = rows[self._slots[slots] != rows]  # taken before, or by another of this batch
+            if not len(rows):
+                return
+
+    def _resize(self, capacity: int) -> None:
+        if capacity > len(self._places):
+            hashes: U64 = np.zeros((capacity, 2), dtype=np.uint64)
+            places: U32 = np.zeros(capacity, dtype=np.uint32)
+            hashes[: self._count] = self._hashes[: self._count]
+            places[: self._count] = self._places[: self._count]
+            self._hashes, self._places = hashes, places
+        self._mask = np.uint64(capacity * SLOTS_PER_PAGE - 1)
+        self._slots: U32 = np.zeros(capacity * SLOTS_PER_PAGE, dtype=np.uint32)
+        if self._count > 1:
+            self._enter(1, self._count)

@@ -1,0 +1,302 @@
+"""One version being written, as the trio thread sees it.
+
+Nothing here waits for a disk or hashes: bytes are queued for the hashing
+thread, `commit` and `abort` wait for the threads.  A small file stays in a
+buffer until the commit, so it may be written in any order; one that grows
+past `SMALL_MAX` streams and can only be appended to.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import trio
+
+from ..errors import CkptfsError, Forbidden, Gone, InvalidInput, NotFound, Unsupported
+from ..ids import JobId, UnitName, Version
+from ..model import Head
+from . import layout
+from .commit import Committer
+from .dedup import Deduplicator, Known
+from .packs import PackSet
+from .pipeline import Flow, WorkThread
+from .space import Promise
+from .stream import FileStream, StoredFile
+
+SMALL_MAX = 4 << 20  # bytes of a file that is kept in memory until the commit
+BUFFERED_MAX = 64 << 20  # bytes of all such files of a version; beyond, files stream from their start
+FILES_MAX = 100_000  # of one version: a tree of 10 000 processes has about 100 000 images
+SIZE_MAX = 1 << 46  # bytes of one file
+
+
+class StagedFile:
+    """A file of a version being written; see IngestFile."""
+
+    def __init__(self, ingest: VersionIngest, unit: UnitName, name: str) -> None:
+        self.unit = unit
+        self.name = name
+        self.size_bytes = 0
+        self.buffer: bytearray | None = bytearray()
+        self.stream: FileStream | None = None  # the hashing thread's
+        self._ingest = ingest
+
+    def write(self, offset: int, data: bytes) -> int:
+        """See IngestFile."""
+        self._ingest.check_writable()
+        end = offset + len(data)
+        if offset < 0 or end > SIZE_MAX:
+            raise InvalidInput(f"{self.name} cannot be written at {offset}")
+        if self.buffer is not None and self._ingest.may_buffer(self, end):
+            if offset > len(self.buffer):
+                self.buffer.extend(bytes(offset - len(self.buffer)))
+            self.buffer[offset:end] = data
+            self._ingest.buffered_bytes += len(self.buffer) - self.size_bytes
+            self.size_bytes = len(self.buffer)
+        elif offset == self.size_bytes:
+            self._append(data)
+        else:
+            raise Unsupported(
+                f"{self.name} is larger than {SMALL_MAX >> 20} MiB: it can only be written from start to end"
+            )
+        self._ingest.count(len(data))
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        """See IngestFile."""
+        await self._ingest.flow.wait_room()
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """See IngestFile.  Raises Unsupported for a large file."""
+        if self.buffer is None:
+            raise Unsupported(f"{self.name} is being stored; it can be read once the version is complete")
+        return bytes(self.buffer[offset : offset + size])
+
+    def truncate(self, size: int) -> None:
+        """See IngestFile."""
+        self._ingest.check_writable()
+        if size == self.size_bytes:
+            return
+        if size == 0:
+            self._ingest.unbuffer(self)
+            self.buffer, self.stream, self.size_bytes = bytearray(), None, 0
+        elif self.buffer is not None and self._ingest.may_buffer(self, size):
+            self._ingest.buffered_bytes += size - len(self.buffer)
+            self.buffer[size:] = bytes(max(0, size - len(self.buffer)))
+            self.size_bytes = size
+        else:
+            raise Unsupported(f"{self.name} is too large to change its size")
+
+    def _append(self, data: bytes) -> None:
+        if self.buffer is not None:
+            start = self._ingest.unbuffer(self)
+            self.buffer = None
+            if start:
+                self._ingest.feed(self, start)
+        self._ingest.feed(self, data)
+        self.size_bytes += len(data)
+
+
+class VersionIngest:
+    """See Ingest.  Made by the store, which gives it its threads."""
+
+    def __init__(
+        self,
+        job: JobId,
+        version: Version,
+        *,
+        packs: PackSet,
+        dedup: Deduplicator,
+        promise: Promise,
+        committer: Committer,
+        hashing: WorkThread,
+        writing: WorkThread,
+        load_known: Callable[[], Known],
+        refuse: Callable[[], None],
+        ended: Callable[[Head | None], None],
+    ) -> None:
+        self.job = job
+        self.version = version
+        self.flow = Flow()
+        self.buffered_bytes = 0
+        self._packs, self._dedup, self._promise = packs, dedup, promise
+        self._committer = committer
+        self._hashing, self._writing = hashing, writing
+        self._refuse, self._ended = refuse, ended
+        self._files: dict[UnitName, dict[str, StagedFile]] = {}
+        self._names = 0  # files, in all units
+        self._taken = 0
+        self._state: Literal["open", "sealed", "gone"] = "open"
+        self._finishing = trio.Lock()
+        self._queue(lambda: self._learn(load_known))
+
+    # -- files ----------------------------------------------------------------
+
+    def create(self, unit: UnitName, name: str) -> StagedFile:
+        """See Ingest."""
+        self.check_writable()
+        layout.check_place(unit, name)
+        files = self._files.setdefault(unit, {})
+        if name in files:
+            self.unlink(unit, name)
+        if self._names >= FILES_MAX:
+            raise InvalidInput(f"a version holds at most {FILES_MAX} files")
+        self._names += 1
+        files[name] = StagedFile(self, unit, name)
+        return files[name]
+
+    def files(self, unit: UnitName) -> Mapping[str, StagedFile]:
+        """See Ingest."""
+        return self._files.get(unit, {})
+
+    def unlink(self, unit: UnitName, name: str) -> None:
+        """See Ingest.  Raises NotFound."""
+        self.check_writable()
+        self.unbuffer(self._take(unit, name))
+        self._names -= 1
+
+    def rename(self, unit: UnitName, old: str, new: str) -> None:
+        """See Ingest.  Replaces *new*.  Raises NotFound, InvalidInput."""
+        self.check_writable()
+        layout.check_place(unit, new)
+        if old == new and old in self.files(unit):
+            return
+        file = self._take(unit, old)
+        if new in self._files[unit]:
+            self.unlink(unit, new)
+        file.name = new
+        self._files[unit][new] = file
+
+    def _take(self, unit: UnitName, name: str) -> StagedFile:
+        try:
+            return self._files[unit].pop(name)
+        except KeyError:
+            raise NotFound(f"there is no {layout.file_path(unit, name)}") from None
+
+    def progress_bytes(self) -> int:
+        """See Ingest."""
+        return self._taken
+
+    # -- what the files ask for -----------------------------------------------
+
+    def check_writable(self) -> None:
+        """Raise what a write must be refused with: the first failure, or that the version is over."""
+        if self._state == "sealed":
+            raise Forbidden(f"version {self.version} of {self.job} is complete")
+        if self._state == "gone":
+            raise Gone(f"version {self.version} of {self.job} was given up")
+        if self._packs.failure is not None:
+            raise type(self._packs.failure)(*self._packs.failure.args)
+        self._refuse()
+
+    def may_buffer(self, file: StagedFile, end: int) -> bool:
+        """Whether *file* may grow to *end* bytes in memory."""
+        grows = max(0, end - file.size_bytes)
+        return end <= SMALL_MAX and self.buffered_bytes + grows <= BUFFERED_MAX
+
+    def unbuffer(self, file: StagedFile) -> bytearray:
+        """Take a file's buffer out of the count and return what was in it."""
+        buffer = file.buffer or bytearray()
+        self.buffered_bytes -= len(buffer)
+        return buffer
+
+    def count(self, size: int) -> None:
+        """Count bytes taken, and see that the promise covers them.  Raises StoreFull."""
+        self._taken += size
+        self._promise.ensure(self._packs.taken_bytes + self.flow.in_flight + self.buffered_bytes)
+
+    def feed(self, file: StagedFile, data: bytes | bytearray) -> None:
+        """Queue bytes of a streamed file."""
+        self.flow.take(len(data))
+        self._queue(lambda: self._hash(file, data), len(data))
+
+    # -- the hashing thread ---------------------------------------------------
+
+    def _queue(self, step: Callable[[], None], size: int = 0) -> None:
+        self._hashing.submit(lambda: self._guard(step, size))
+
+    def _guard(self, step: Callable[[], None], size: int) -> None:
+        try:
+            if self._packs.failure is None:
+                step()
+        except CkptfsError as error:
+            self._packs.failure = error
+        except Exception as error:  # a bug: the version fails, the thread goes on for the others
+            self._packs.failure = CkptfsError(f"the store failed inside: {error!r}")
+            self._packs.failure.__cause__ = error
+        finally:
+            self.flow.done(size)
+
+    def _learn(self, load_known: Callable[[], Known]) -> None:
+        known = load_known()
+        self._committer.known_packs, self._committer.parent = known.packs, known.version
+        self._packs.number_from(len(known.packs))
+        self._dedup.learn(known)
+
+    def _hash(self, file: StagedFile, data: bytes | bytearray) -> None:
+        if file.stream is None:
+            file.stream = FileStream(self._dedup, file.unit, file.name)
+        file.stream.feed(data)
+
+    def _finish_file(self, file: StagedFile, stored: list[StoredFile]) -> None:
+        if file.buffer is not None:
+            file.stream = FileStream(self._dedup, file.unit, file.name)
+            file.stream.feed(file.buffer)
+        if file.stream is None:
+            file.stream = FileStream(self._dedup, file.unit, file.name)
+        stored.append(file.stream.finish(file.unit, file.name))
+
+    # -- the end --------------------------------------------------------------
+
+    async def commit(self, head: Head) -> Head:
+        """See Ingest."""
+        async with self._finishing:
+            self.check_writable()
+            if (head.job, head.version) != (self.job, self.version):
+                raise InvalidInput(f"this is version {self.version} of {self.job}")
+            self._state = "sealed"
+            stored: list[StoredFile] = []
+            for unit in sorted(self._files):
+                for name in sorted(self._files[unit]):
+                    file = self._files[unit][name]
+                    self._queue(lambda file=file: self._finish_file(file, stored))
+            self._queue(self._packs.finish)
+            drained = self._drained()
+            try:
+                # Not cancelled half way: the thread runs to its end and its answer counts.
+                with trio.CancelScope(shield=True):
+                    filled = await trio.to_thread.run_sync(
+                        lambda: self._committer.commit(head, stored, drained)
+                    )
+            except BaseException:
+                self._end("gone", None)
+                raise
+            self._end("sealed", filled)
+            return filled
+
+    async def abort(self) -> None:
+        """See Ingest."""
+        with trio.CancelScope(shield=True):
+            async with self._finishing:
+                if self._state != "open":
+                    return
+                self._state = "gone"
+                if self._packs.failure is None:
+                    self._packs.failure = Gone(f"version {self.version} of {self.job} was given up")
+                drained = self._drained()
+                await trio.to_thread.run_sync(lambda: self._committer.forget(drained))
+                self._end("gone", None)
+
+    def _end(self, state: Literal["sealed", "gone"], head: Head | None) -> None:
+        self._state = state
+        self._promise.release()
+        self._files.clear()
+        self.buffered_bytes = 0
+        self._ended(head)
+
+    def _drained(self) -> threading.Event:
+        """Return an event that is set when everything queued so far is through both threads."""
+        event = threading.Event()
+        self._hashing.submit(lambda: self._writing.submit(event.set))
+        return event

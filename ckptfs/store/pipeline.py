@@ -1,0 +1,86 @@
+"""Two threads for the whole store, and the back-pressure between them and the trio thread.
+
+Writes come in on the trio thread and are queued for the hashing thread; what
+is new goes on to the writing thread.  No thread hop per request (125 us each):
+the trio thread only waits when more than `IN_FLIGHT_MAX` bytes are queued.
+"""
+
+from __future__ import annotations
+
+import queue
+import threading
+from collections.abc import Callable
+
+import trio
+
+IN_FLIGHT_MAX = 64 << 20  # bytes queued per version before its writers wait
+IN_FLIGHT_LOW = 32 << 20  # bytes left when they are woken
+
+Step = Callable[[], None]
+
+
+class WorkThread:
+    """One thread that takes steps in order.  A step must not raise."""
+
+    def __init__(self, name: str) -> None:
+        self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
+        self._thread.start()
+
+    def submit(self, step: Step) -> None:
+        """Queue a step; never waits."""
+        self._steps.put(step)
+
+    def close(self) -> None:
+        """Let the queued steps finish and end the thread."""
+        self._steps.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (step := self._steps.get()) is not None:
+            step()
+            del step  # holds up to 1 MiB of a file
+
+
+class Flow:
+    """Counts the bytes of one version between the trio thread and the hashing thread.
+
+    Each counter has one writer, so neither needs a lock.
+    """
+
+    def __init__(self) -> None:
+        self._taken = 0  # trio thread
+        self._done = 0  # hashing thread
+        self._room: trio.Event | None = None
+        self._token: trio.lowlevel.TrioToken | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Bytes queued and not yet hashed."""
+        return self._taken - self._done
+
+    def take(self, size: int) -> None:
+        """Count bytes in.  No await: atomic."""
+        self._taken += size
+
+    def done(self, size: int) -> None:
+        """Count bytes out, wake whoever waits for room.  Hashing thread."""
+        self._done += size
+        if self._room is not None and self.in_flight <= IN_FLIGHT_LOW and self._token is not None:
+            self._token.run_sync_soon(self._wake, idempotent=True)
+
+    async def wait_room(self) -> None:
+        """Return when there is room."""
+        while self.in_flight > IN_FLIGHT_MAX:
+            if self._room is None:
+                self._token = trio.lowlevel.current_trio_token()
+                self._room = trio.Event()
+                if self.in_flight <= IN_FLIGHT_LOW:  # it emptied before the event was there to see
+                    self._wake()
+                    return
+            await self._room.wait()
+
+    def _wake(self) -> None:
+        if self._room is not None:
+            self._room.set()
+            self._room = None

@@ -1,0 +1,124 @@
+"""Reading committed files: a small cache of verified blocks, and prefetch.
+
+Blocks are loaded and proved by two worker threads; the trio thread hands out
+bytes.  A sequential reader finds the next blocks under way already.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import trio
+
+from ..errors import Corrupt, Gone
+from .blocks import BlockLoader
+from .manifest import Manifest, ManifestFile
+from .pages import BLOCK, block_count
+
+LOADERS = 2  # threads
+CACHED_BLOCKS = 24  # MiB for the whole store; a restart reads every byte once
+PREFETCH = 3  # blocks ahead of a sequential reader
+
+Key = tuple[str, int, int]  # manifest, file, block
+
+
+class BlockCache:
+    """Verified blocks and those being loaded.  Trio thread only."""
+
+    def __init__(self, loader: BlockLoader) -> None:
+        self._loader = loader
+        self._pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="ckptfs-read")
+        self._blocks: OrderedDict[Key, Future[memoryview]] = OrderedDict()
+
+    def request(self, manifest: Manifest, index: int, block: int) -> Future[memoryview]:
+        """Return the block, loaded or on its way.  One that failed is loaded anew."""
+        key = (manifest.manifest_id, index, block)
+        future = self._blocks.get(key)
+        if future is None or (future.done() and (future.cancelled() or future.exception() is not None)):
+            file = manifest.files[index]
+            future = self._pool.submit(self._loader.load, manifest, file, block)
+            self._blocks[key] = future
+            while len(self._blocks) > CACHED_BLOCKS:
+                self._blocks.popitem(last=False)[1].cancel()
+        self._blocks.move_to_end(key)
+        return future
+
+    def close(self) -> None:
+        """Stop the threads; what was not begun is dropped."""
+        self._pool.shutdown(wait=True, cancel_futures=True)
+        self._blocks.clear()
+
+
+async def wait_done(future: Future[memoryview]) -> None:
+    """Return when *future* is done, whatever came of it."""
+    event = trio.Event()
+    token = trio.lowlevel.current_trio_token()
+
+    def wake(_: Future[memoryview]) -> None:
+        try:
+            token.run_sync_soon(event.set)
+        except trio.RunFinishedError:
+            return  # nobody is left to wake
+
+    future.add_done_callback(wake)
+    await event.wait()
+
+
+class FileReader:
+    """See Reader."""
+
+    def __init__(
+        self,
+        cache: BlockCache,
+        manifest: Manifest,
+        index: int,
+        *,
+        damaged: Callable[[int, str], str],
+        closed: Callable[[], None],
+    ) -> None:
+        self.size_bytes = manifest.files[index].size_bytes
+        self._cache, self._manifest, self._index = cache, manifest, index
+        self._damaged, self._closed = damaged, closed
+        self._blocks = block_count(self.size_bytes)
+        self._expected = 0  # block a sequential reader would want next
+        self._open = True
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """See Reader."""
+        if not self._open:
+            raise Gone("this reader was closed")
+        end = min(offset + size, self.size_bytes)
+        if offset < 0 or offset >= end:
+            return b""
+        parts: list[bytes] = []
+        while offset < end:
+            block, start = divmod(offset, BLOCK)
+            view = await self._block(block)
+            part = view[start : start + end - offset]
+            parts.append(bytes(part))
+            offset += len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    async def _block(self, block: int) -> memoryview:
+        sequential = block in {self._expected, self._expected - 1}
+        self._expected = block + 1
+        future = self._cache.request(self._manifest, self._index, block)
+        if sequential:
+            for ahead in range(block + 1, min(block + 1 + PREFETCH, self._blocks)):
+                self._cache.request(self._manifest, self._index, ahead)
+        if not future.done():
+            await wait_done(future)
+        if future.cancelled():  # pushed out of the cache before its turn came
+            return await self._block(block)
+        try:
+            return future.result()
+        except Corrupt as error:
+            raise Corrupt(self._damaged(block, str(error))) from error
+
+    def close(self) -> None:
+        """See Reader.  May be repeated."""
+        if self._open:
+            self._open = False
+            self._closed()

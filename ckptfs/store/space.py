@@ -1,0 +1,76 @@
+"""Room on the disk: promised before the first byte, and counted.
+
+A promise is kept in memory, the session file says how much it was.  Promised
+and not yet written bytes of all versions, and a floor that deletion and heads
+need, are taken off what the file system reports as free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from ..errors import StoreFull
+from .volume import Volume
+
+FLOOR = 16 << 20  # bytes never promised: manifests, heads, markers, removal at a full disk
+STEP = 64 << 20  # bytes a promise grows by when a version turns out larger than expected
+FOR_METADATA = 64  # one byte in so many again: manifest and page table
+
+
+class Promise:
+    """Bytes promised to one version."""
+
+    def __init__(self, space: Space, size: int, written: Callable[[], int]) -> None:
+        self._space = space
+        self._written = written
+        self.reserved_bytes = size
+
+    @property
+    def outstanding_bytes(self) -> int:
+        """Promised and not yet on the disk."""
+        return max(0, self.reserved_bytes - self._written())
+
+    def ensure(self, needed_bytes: int) -> None:
+        """Grow the promise to *needed_bytes*.  Raises StoreFull, and leaves it as it was."""
+        while needed_bytes > self.reserved_bytes:
+            self._space.check(STEP)
+            self.reserved_bytes += STEP
+
+    def release(self) -> None:
+        """Give back what is left.  May be repeated."""
+        self._space.release(self)
+
+
+class Space:
+    """The promises of a store."""
+
+    def __init__(self, volume: Volume) -> None:
+        self._volume = volume
+        self._promises: set[Promise] = set()
+
+    @property
+    def reserved_bytes(self) -> int:
+        """Bytes promised to running checkpoints and not yet written."""
+        return sum(promise.outstanding_bytes for promise in self._promises)
+
+    def check(self, size: int) -> None:
+        """Raise StoreFull unless *size* more bytes can be promised."""
+        free, _ = self._volume.free_and_total()
+        spare = free - self.reserved_bytes - FLOOR
+        if spare < size:
+            raise StoreFull(
+                f"the store has room for {max(0, spare)} bytes, the checkpoint may need {size};"
+                " remove versions or enlarge the disk"
+            )
+
+    def promise(self, size: int, written: Callable[[], int]) -> Promise:
+        """Promise *size* bytes.  *written* tells how many have reached the disk.  Raises StoreFull."""
+        size += size // FOR_METADATA
+        self.check(size)
+        promise = Promise(self, size, written)
+        self._promises.add(promise)
+        return promise
+
+    def release(self, promise: Promise) -> None:
+        """Forget a promise.  May be repeated."""
+        self._promises.discard(promise)

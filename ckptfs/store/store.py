@@ -1,0 +1,268 @@
+"""The store put together: what `store.api.Store` promises, out of the steps beside this file.
+
+All of it runs on the trio thread; bulk work is handed to the hashing, writing
+and reading threads, durability to worker threads.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import time
+from collections import Counter
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import trio
+
+from ..errors import Busy, Corrupt
+from ..ids import JobId, UnitName, Version
+from ..model import FileEntry, Head
+from . import layout
+from .api import Damage, Usage
+from .blocks import BlockLoader, PackFiles
+from .damage import DamageBook
+from .ingest import VersionIngest
+from .packs import failure_of
+from .reader import BlockCache, FileReader
+from .sessions import sweep_sessions
+from .superblock import Superblock, create_store, open_superblock
+from .syscalls import Syscalls
+from .verification import make_sums, sums_length, verify_files
+from .versions import PIN, SUMS, VERIFIED, Versions, find_file
+from .volume import LocalVolume
+from .writers import Writers
+
+VERIFIERS = 1  # verifications and sums at the same time: each takes a core
+TRASH_NS = 24 * 3600 * 10**9  # how long a removed head can be put back by hand
+
+
+def open_store(
+    directory: Path,
+    *,
+    create: bool,
+    clock: Callable[[], int] = time.time_ns,
+    calls: Syscalls | None = None,
+) -> LocalStore:
+    """Open the store in *directory*; with *create* make one where there is none.
+
+    *clock*: nanoseconds since the epoch.  Raises NotFound (no store), Busy (open elsewhere),
+    Corrupt, CannotRun (unknown format), NotEmpty (something else lies there), StoreFull, Degraded.
+    """
+    calls = calls or Syscalls()
+    try:
+        if create and not (directory / layout.FORMAT).exists():
+            create_store(directory, calls)
+        block = open_superblock(directory, calls, lock=True)
+    except OSError as error:
+        raise failure_of(error) from error
+    try:
+        return LocalStore(block, calls, clock)
+    except BaseException:
+        os.close(block.lock_fd)
+        raise
+
+
+class LocalStore:
+    """See Store."""
+
+    def __init__(self, block: Superblock, calls: Syscalls, clock: Callable[[], int]) -> None:
+        self.store_id = block.store_id
+        self._block, self._calls, self._clock = block, calls, clock
+        self._volume = LocalVolume(block.directory, calls)
+        self._damage = DamageBook(block.directory, calls)
+        self._versions = Versions(block, self._volume, calls)
+        self._writers = Writers(
+            block, calls, clock, volume=self._volume, versions=self._versions, damage=self._damage
+        )
+        with contextlib.suppress(OSError):  # a disk that takes no changes can still be read
+            sweep_sessions(block.directory, calls)
+        self._packs = PackFiles(self._volume, calls)
+        self._loader = BlockLoader(self._packs)
+        self._cache = BlockCache(self._loader)
+        self._readers: Counter[tuple[JobId, Version]] = Counter()
+        self._progress: dict[tuple[JobId, Version], float] = {}
+        self._bulk = trio.CapacityLimiter(VERIFIERS)
+        self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
+        self._closed = False
+
+    # -- the whole ------------------------------------------------------------
+
+    def degraded(self) -> str:
+        """See Store."""
+        return self._writers.degraded
+
+    def usage(self) -> Usage:
+        """See Store."""
+        free, total = self._volume.free_and_total()
+        packs, stored = self._volume.count_objects()
+        count, logical = self._versions.count_logical()
+        reserved = self._writers.space.reserved_bytes
+        return Usage(total, free, reserved, stored, logical, count, packs)
+
+    def jobs(self) -> Sequence[JobId]:
+        """See Store."""
+        return self._versions.jobs()
+
+    def versions(self, job: JobId) -> Sequence[Version]:
+        """See Store."""
+        return self._versions.versions(job)
+
+    def head(self, job: JobId, version: Version) -> Head:
+        """See Store."""
+        return self._versions.head(job, version)
+
+    def begin(
+        self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId] = ()
+    ) -> VersionIngest:
+        """See Store.  Raises Exists when the version is committed or being written."""
+        return self._writers.begin(job, version, expect_bytes=expect_bytes, family=family)
+
+    def close(self) -> None:
+        """See Store.  Call `abort` on what is being written before.  May be repeated."""
+        if self._closed:
+            return
+        self._closed = True
+        self._writers.close_threads()
+        self._cache.close()
+        self._packs.clear()
+        os.close(self._block.lock_fd)
+
+    # -- reading --------------------------------------------------------------
+
+    def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> FileReader:
+        """See Store."""
+        head = self.head(job, version)
+        index = find_file(head, unit, name)
+        try:
+            manifest = self._versions.manifest(head)
+            if manifest is None or index >= len(manifest.files):
+                raise Corrupt(f"the manifest of version {version} of {job} holds no {name}")
+        except Corrupt as error:
+            self._damage.add(Damage(job, version, unit, name, -1, str(error)))
+            raise
+        self._readers[job, version] += 1
+        entry = head.files[index]
+
+        def damaged(block: int, reason: str) -> str:
+            return self._note_damage(head, entry, index, block, reason)
+
+        def closed() -> None:
+            self._readers[job, version] -= 1
+
+        return FileReader(self._cache, manifest, index, damaged=damaged, closed=closed)
+
+    def _note_damage(self, head: Head, entry: FileEntry, index: int, block: int, reason: str) -> str:
+        damage = Damage(head.job, head.version, entry.unit, entry.name, block, reason)
+        known = damage in self._damage.of(head.job, head.version)
+        self._damage.add(damage)
+        if not known and (manifest := self._versions.manifest(head)) is not None:
+            for pack in self._loader.suspects(manifest, manifest.files[index], block):
+                self._damage.quarantine(pack)
+        return f"{damage}: {reason}"
+
+    async def sums(self, job: JobId, version: Version) -> bytes:
+        """See Store.  Raises NotFound, Corrupt naming file and block."""
+        head = self.head(job, version)
+        async with self._summing.setdefault((job, version), trio.Lock()):
+            kept = self._versions.read_marker(job, version, SUMS)
+            if kept is not None and len(kept) == sums_length(head):
+                return kept
+            manifest = self._versions.manifest(head)
+            text = await trio.to_thread.run_sync(
+                make_sums, head, manifest, self._loader, limiter=self._bulk
+            )
+            if not self.degraded() and version in self.versions(job):
+                with contextlib.suppress(OSError):  # a full disk: it is computed again next time
+                    self._versions.mark(job, version, SUMS, text)
+            return text
+
+    def sums_size(self, job: JobId, version: Version) -> int:
+        """See Store."""
+        return sums_length(self.head(job, version))
+
+    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """See Store.  Raises NotFound."""
+        self._versions.check_present(job, version)
+        self._progress[job, version] = 0.0
+        try:
+            async with self._bulk:
+                found = await trio.to_thread.run_sync(
+                    self._verify, job, version, limiter=trio.CapacityLimiter(1)
+                )
+        finally:
+            del self._progress[job, version]
+        self._damage.clear(job, version)
+        for damage in found:
+            self._damage.add(damage)
+        if not found and not self.degraded() and version in self.versions(job):
+            with contextlib.suppress(OSError):
+                self._versions.mark(job, version, VERIFIED, str(self._clock()).encode())
+        return found
+
+    def _verify(self, job: JobId, version: Version) -> list[Damage]:
+        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread."""
+
+        def progress(part: float) -> None:
+            self._progress[job, version] = part
+
+        try:
+            head = self._versions.load_head(job, version)
+            if not head.files:
+                return []
+            manifest = self._versions.load_manifest(head.files[0].manifest.partition(":")[0])
+        except Corrupt as error:
+            return [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
+        return verify_files(
+            head, manifest, self._loader, progress=progress, suspect=self._damage.quarantine
+        )
+
+    def verify_progress(self, job: JobId, version: Version) -> float | None:
+        """See Store."""
+        return self._progress.get((job, version))
+
+    def damage(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """See Store."""
+        return self._damage.of(job, version)
+
+    def unique_bytes(self, job: JobId, version: Version) -> int:
+        """See Store.  Raises NotFound, Corrupt."""
+        return self._versions.unique_bytes(job, version)
+
+    # -- markers and removal --------------------------------------------------
+
+    def pinned(self, job: JobId, version: Version) -> bool:
+        """See Store.  Raises NotFound."""
+        self._versions.check_present(job, version)
+        return self._versions.marked(job, version, PIN)
+
+    def pin(self, job: JobId, version: Version, on: bool) -> None:
+        """See Store.  May be repeated.  Raises NotFound, StoreFull, Degraded."""
+        self._versions.check_present(job, version)
+        self._writers.refuse()
+        try:
+            if on and not self._versions.marked(job, version, PIN):
+                self._versions.mark(job, version, PIN)
+            elif not on:
+                self._versions.unmark(job, version, PIN)
+        except OSError as error:
+            raise failure_of(error) from error
+
+    def verified_ns(self, job: JobId, version: Version) -> int:
+        """See Store.  Raises NotFound."""
+        self._versions.check_present(job, version)
+        text = self._versions.read_marker(job, version, VERIFIED)
+        return int(text) if text is not None and text.isdigit() else 0
+
+    def remove(self, job: JobId, version: Version) -> None:
+        """See Store."""
+        self._versions.check_present(job, version)
+        self._writers.refuse()
+        if self.pinned(job, version):
+            raise Busy(f"version {version} of {job} is pinned; echo 0 > pin first")
+        if self._readers[job, version] > 0:
+            raise Busy(f"version {version} of {job} is being read")
+        try:
+            self._versions.remove(job, version, expiry_ns=self._clock() + TRASH_NS)
+        except OSError as error:
+            raise failure_of(error) from error

@@ -1,0 +1,91 @@
+"""Reading everything of a version: SHA256SUMS and verification.  Blocking; runs in worker threads."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+
+from ..errors import Corrupt
+from ..model import FileEntry, Head
+from . import layout
+from .api import Damage
+from .blocks import BlockLoader
+from .manifest import Manifest
+from .pages import block_count
+
+SHA256_HEX = 64
+
+
+def sums_line(digest: str, entry: FileEntry) -> str:
+    """Return one line that ``sha256sum -c`` accepts, run in the version's directory.  Pure."""
+    return f"{digest}  ./{layout.file_path(entry.unit, entry.name)}\n"
+
+
+def sums_length(head: Head) -> int:
+    """Return the bytes of SHA256SUMS without a digest being known.  Pure."""
+    nothing = "0" * SHA256_HEX
+    return sum(len(sums_line(nothing, entry).encode()) for entry in head.files)
+
+
+def make_sums(head: Head, manifest: Manifest | None, loader: BlockLoader) -> bytes:
+    """Return SHA256SUMS, out of verified blocks.  Raises Corrupt naming file and block."""
+    lines: list[str] = []
+    for index, entry in enumerate(head.files):
+        assert manifest is not None  # a head with files has one
+        digest = hashlib.sha256()
+        for block in range(block_count(entry.size_bytes)):
+            try:
+                digest.update(loader.load(manifest, manifest.files[index], block))
+            except Corrupt as error:
+                raise Corrupt(f"{layout.file_path(entry.unit, entry.name)}, block {block}: {error}") from error
+        lines.append(sums_line(digest.hexdigest(), entry))
+    return "".join(lines).encode()
+
+
+def find_mismatches(head: Head, manifest: Manifest) -> Iterator[Damage]:
+    """Yield where head and manifest do not agree.  Pure."""
+    if len(head.files) != len(manifest.files):
+        yield Damage(head.job, head.version, head.files[0].unit, "", -1, "the manifest holds other files")
+        return
+    for index, entry in enumerate(head.files):
+        file = manifest.files[index]
+        same = (
+            entry.manifest == f"{manifest.manifest_id}:{index}"
+            and entry.size_bytes == file.size_bytes
+            and entry.blake3 == file.blake3.hex()
+        )
+        if not same:
+            yield Damage(
+                head.job, head.version, entry.unit, entry.name, -1, "head and manifest do not agree"
+            )
+
+
+def verify_files(
+    head: Head,
+    manifest: Manifest,
+    loader: BlockLoader,
+    *,
+    progress: Callable[[float], None],
+    suspect: Callable[[str], None],
+) -> list[Damage]:
+    """Read every block from the disk and prove it; return what is wrong.
+
+    *progress* is told 0..1, *suspect* the packs that fail their own checksums.
+    """
+    found = list(find_mismatches(head, manifest))
+    if found:
+        return found
+    total = sum(block_count(entry.size_bytes) for entry in head.files) or 1
+    done = 0
+    for index, entry in enumerate(head.files):
+        file = manifest.files[index]
+        for block in range(block_count(entry.size_bytes)):
+            try:
+                loader.load(manifest, file, block, fresh=True)
+            except Corrupt as error:
+                found.append(Damage(head.job, head.version, entry.unit, entry.name, block, str(error)))
+                for pack in loader.suspects(manifest, file, block):
+                    suspect(pack)
+            done += 1
+            progress(done / total)
+    return found

@@ -1,0 +1,274 @@
+"""The committed versions of a store: heads, manifests, and the markers beside heads.
+
+Holds the list of versions in memory, small caches of what was proved, and
+nothing that cannot be read again from the directory.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import Corrupt, InvalidInput, NotFound
+from ..ids import JobId, Version, parse_job_id
+from ..model import Head
+from . import layout
+from .dedup import sort_places
+from .heads import HEAD_MAX, decode_head
+from .index import PACK_PAGES
+from .manifest import MANIFEST_MAX, Manifest, decode_manifest
+from .pages import PAGE, U32
+from .superblock import Superblock
+from .syscalls import Syscalls, is_full, write_durably
+from .volume import LocalVolume
+
+HEADS_CACHED = 1024
+MANIFESTS_CACHED = 8  # each 4 bytes per page: 1 MiB per GiB
+PIN, SUMS, VERIFIED = ".pin", ".sums", ".verified"
+MARKERS = (PIN, SUMS, VERIFIED)
+SIDECAR_MAX = 64 << 20  # bytes
+
+
+class Versions:
+    """Committed versions.  Trio thread only, but for `manifest_of`, which may be called anywhere."""
+
+    def __init__(self, block: Superblock, volume: LocalVolume, calls: Syscalls) -> None:
+        self._directory, self._calls, self._volume = block.directory, calls, volume
+        self._key = block.signing_key.public_key()
+        self._versions: dict[JobId, list[Version]] = {}
+        self._markers: set[tuple[JobId, Version, str]] = set()
+        self._heads: OrderedDict[tuple[JobId, Version], Head] = OrderedDict()
+        self._manifests: OrderedDict[str, Manifest] = OrderedDict()
+        self._unique: dict[tuple[JobId, Version], int] = {}
+        self._logical: dict[tuple[JobId, Version], int] = {}
+        self._scan()
+
+    def _scan(self) -> None:
+        for place in self._calls.scan(self._directory / layout.HEADS):
+            with contextlib.suppress(NotFound):
+                job = parse_job_id(place.name)
+                found: list[Version] = []
+                for entry in self._calls.scan(Path(place.path)):
+                    self._note(job, entry.name, found)
+                if found:
+                    self._versions[job] = sorted(found)
+
+    def _note(self, job: JobId, name: str, found: list[Version]) -> None:
+        stem, dot, suffix = name.partition(".")
+        version = layout.head_version(stem)
+        if version is None:
+            return
+        if dot:
+            self._markers.add((job, version, dot + suffix))
+        else:
+            found.append(version)
+
+    # -- the list -------------------------------------------------------------
+
+    def jobs(self) -> Sequence[JobId]:
+        """See Store."""
+        return sorted(self._versions)
+
+    def versions(self, job: JobId) -> Sequence[Version]:
+        """See Store."""
+        return tuple(self._versions.get(job, ()))
+
+    def add(self, head: Head) -> None:
+        """Take in a version just committed."""
+        numbers = self._versions.setdefault(head.job, [])
+        if head.version not in numbers:
+            numbers.append(head.version)
+            numbers.sort()
+        self._heads[head.job, head.version] = head
+        self._forget_unique(head.job)
+
+    def remove(self, job: JobId, version: Version, *, expiry_ns: int) -> None:
+        """Move a head to the trash, durably, and its markers away.  Raises OSError.
+
+        A disk without a block for another directory still takes the head, in trash itself:
+        removing works when nothing else does.
+        """
+        trash = self._directory / layout.TRASH
+        name = f"{job}@{version}"
+        place = trash / str(expiry_ns // 10**9)
+        try:
+            self._calls.mkdir(place)
+            self._calls.rename(self.path(job, version), place / name)
+            self._calls.fsync_directory(place)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            place = trash
+            self._calls.rename(self.path(job, version), place / f"{expiry_ns // 10**9}.{name}")
+        self._calls.fsync_directory(self.path(job, version).parent)
+        self._calls.fsync_directory(trash)
+        self._drop(job, version)
+
+    def _drop(self, job: JobId, version: Version) -> None:
+        self._versions[job].remove(version)
+        if not self._versions[job]:
+            del self._versions[job]
+        self._heads.pop((job, version), None)
+        self._logical.pop((job, version), None)
+        self._forget_unique(job)
+        for suffix in MARKERS:
+            with contextlib.suppress(OSError):  # beside no head a marker means nothing
+                self.unmark(job, version, suffix)
+            self._markers.discard((job, version, suffix))
+
+    def count_logical(self) -> tuple[int, int]:
+        """Return (versions, their logical bytes); unreadable heads count nothing."""
+        count = logical = 0
+        for job, numbers in self._versions.items():
+            for version in numbers:
+                count += 1
+                if (size := self._logical.get((job, version))) is None:
+                    size = 0
+                    with contextlib.suppress(Corrupt):
+                        size = self.head(job, version).logical_bytes
+                    self._logical[job, version] = size
+                logical += size
+        return count, logical
+
+    def _forget_unique(self, job: JobId) -> None:
+        for key in [key for key in self._unique if key[0] == job]:
+            del self._unique[key]
+
+    def check_present(self, job: JobId, version: Version) -> None:
+        """Raise NotFound unless the version is committed."""
+        if version not in self._versions.get(job, ()):
+            raise NotFound(f"{job} has no version {version}")
+
+    # -- heads and manifests --------------------------------------------------
+
+    def path(self, job: JobId, version: Version, suffix: str = "") -> Path:
+        """Return where the head, or a marker beside it, lies."""
+        return self._directory / layout.head_path(job, version, suffix)
+
+    def head(self, job: JobId, version: Version) -> Head:
+        """See Store."""
+        self.check_present(job, version)
+        if (head := self._heads.get((job, version))) is None:
+            head = self.load_head(job, version)
+            self._heads[job, version] = head
+        self._heads.move_to_end((job, version))
+        while len(self._heads) > HEADS_CACHED:
+            self._heads.popitem(last=False)
+        return head
+
+    def load_head(self, job: JobId, version: Version) -> Head:
+        """Read and prove a head, past the cache.  Any thread.  Raises Corrupt."""
+        try:
+            document = self._calls.read_file(self.path(job, version), HEAD_MAX)
+        except OSError as error:
+            raise Corrupt(
+                f"the head of version {version} of {job} cannot be read: {error.strerror}"
+            ) from error
+        return decode_head(document, self._key, job, version)
+
+    def manifest(self, head: Head) -> Manifest | None:
+        """Return the manifest of a version, None when it has no files.  Raises Corrupt."""
+        if not head.files:
+            return None
+        manifest_id = head.files[0].manifest.partition(":")[0]
+        if (manifest := self._manifests.get(manifest_id)) is None:
+            manifest = self.load_manifest(manifest_id)
+            self._manifests[manifest_id] = manifest
+        self._manifests.move_to_end(manifest_id)
+        while len(self._manifests) > MANIFESTS_CACHED:
+            self._manifests.popitem(last=False)
+        return manifest
+
+    def load_manifest(self, manifest_id: str) -> Manifest:
+        """Read and prove a manifest, past the cache.  Any thread.  Raises Corrupt."""
+        try:
+            return decode_manifest(manifest_id, self._volume.get("manifests", manifest_id, MANIFEST_MAX))
+        except NotFound as error:
+            raise Corrupt(f"manifest {manifest_id} is missing") from error
+        except OSError as error:
+            raise Corrupt(f"manifest {manifest_id} cannot be read: {error.strerror}") from error
+
+    # -- space ----------------------------------------------------------------
+
+    def unique_bytes(self, job: JobId, version: Version) -> int:
+        """See Store.  Counted against the nearest older and newer version of the job.
+
+        That is enough: a page comes from the version before, so whoever else in the job has it,
+        a neighbour has it too.  A clone's pages count as its own.  Raises NotFound, Corrupt.
+        """
+        if (job, version) not in self._unique:
+            self._unique[job, version] = self._count_unique(job, version)
+        return self._unique[job, version]
+
+    def _count_unique(self, job: JobId, version: Version) -> int:
+        head = self.head(job, version)
+        manifest = self.manifest(head)
+        if manifest is None:
+            return 0
+        mine = pages_by_pack(manifest)
+        numbers = self._versions[job]
+        at = numbers.index(version)
+        for neighbour in numbers[max(0, at - 1) : at] + numbers[at + 1 : at + 2]:
+            with contextlib.suppress(Corrupt):
+                other = self.manifest(self.head(job, neighbour))
+                theirs = pages_by_pack(other) if other else {}
+                mine = {p: np.setdiff1d(m, theirs[p]) if p in theirs else m for p, m in mine.items()}
+        documents = self._volume.size("manifests", manifest.manifest_id)
+        with contextlib.suppress(NotFound):
+            documents += self._volume.size("tables", manifest.manifest_id)
+        return sum(len(pages) for pages in mine.values()) * PAGE + documents
+
+    # -- markers --------------------------------------------------------------
+
+    def marked(self, job: JobId, version: Version, suffix: str) -> bool:
+        """Whether a marker lies beside the head."""
+        return (job, version, suffix) in self._markers
+
+    def mark(self, job: JobId, version: Version, suffix: str, content: bytes = b"") -> None:
+        """Put a marker beside the head, durably.  Raises OSError."""
+        write_durably(self._calls, self.path(job, version, suffix), content)
+        self._markers.add((job, version, suffix))
+
+    def unmark(self, job: JobId, version: Version, suffix: str) -> None:
+        """Take a marker away, durably.  May be repeated.  Raises OSError."""
+        if (job, version, suffix) in self._markers:
+            path = self.path(job, version, suffix)
+            self._calls.unlink(path)
+            self._calls.fsync_directory(path.parent)
+            self._markers.discard((job, version, suffix))
+
+    def read_marker(self, job: JobId, version: Version, suffix: str) -> bytes | None:
+        """Return what a marker holds, None when there is none that can be read."""
+        if (job, version, suffix) not in self._markers:
+            return None
+        with contextlib.suppress(OSError):
+            return self._calls.read_file(self.path(job, version, suffix), SIDECAR_MAX)
+        return None
+
+
+def pages_by_pack(manifest: Manifest) -> dict[str, U32]:
+    """Return, per pack, the sorted page numbers that a version refers to.  Pure."""
+    files = [file.places for file in manifest.files]
+    places = sort_places(np.concatenate(files)) if files else np.empty(0, dtype=np.uint32)
+    numbers = places // PACK_PAGES
+    firsts = np.flatnonzero(np.diff(numbers)) + 1
+    return {
+        manifest.packs[int(part[0]) // PACK_PAGES]: part % PACK_PAGES
+        for part in np.split(places, firsts)
+        if len(part)
+    }
+
+
+def find_file(head: Head, unit: str, name: str) -> int:
+    """Return the index of a file in its manifest.  Raises NotFound, InvalidInput.  Pure."""
+    for entry in head.files:
+        if entry.unit == unit and entry.name == name:
+            text = entry.manifest.partition(":")[2]
+            if not text.isdecimal():
+                raise InvalidInput(f"the head names no place for {name}")
+            return int(text)
+    raise NotFound(f"version {head.version} of {head.job} has no {unit}/{name}")

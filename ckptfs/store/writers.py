@@ -1,0 +1,170 @@
+"""Starting a version: promise, session, threads, and what the version before holds."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable, Sequence
+
+from ..errors import Corrupt, Degraded, Exists, InvalidInput, NotFound
+from ..ids import JobId, Version, parse_job_id
+from ..model import Head
+from .commit import Committer
+from .damage import DamageBook
+from .dedup import Deduplicator, Known
+from .ingest import VersionIngest
+from .manifest import make_known
+from .packs import PackSet, failure_of
+from .pages import HASH_SIZE, page_count
+from .pipeline import WorkThread
+from .sessions import Session, begin_session, end_session
+from .space import Space
+from .superblock import Superblock
+from .syscalls import Syscalls
+from .versions import Versions
+from .volume import LocalVolume
+
+
+class Writers:
+    """Everything that versions being written share."""
+
+    def __init__(
+        self,
+        block: Superblock,
+        calls: Syscalls,
+        clock: Callable[[], int],
+        *,
+        volume: LocalVolume,
+        versions: Versions,
+        damage: DamageBook,
+    ) -> None:
+        self.space = Space(volume)
+        self.degraded = ""  # one sentence once the disk failed twice
+        self._block, self._calls, self._clock = block, calls, clock
+        self._volume, self._versions, self._damage = volume, versions, damage
+        self._threads: tuple[WorkThread, WorkThread] | None = None
+        self._running: dict[tuple[JobId, Version], VersionIngest] = {}
+
+    def degrade(self, reason: str) -> None:
+        """Make the store read-only until it is opened again.  Any thread."""
+        self.degraded = self.degraded or reason
+
+    def refuse(self) -> None:
+        """Raise Degraded when the store is read-only."""
+        if self.degraded:
+            raise Degraded(f"the store is read-only: {self.degraded}")
+
+    def begin(
+        self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId]
+    ) -> VersionIngest:
+        """See Store.begin."""
+        self.refuse()
+        parse_job_id(job)
+        if version < 1 or expect_bytes < 0:
+            raise InvalidInput("versions count from 1, sizes from 0")
+        key = (job, version)
+        if version in self._versions.versions(job) or key in self._running:
+            raise Exists(f"{job} has a version {version} already")
+        self.space.check(expect_bytes)
+        session = self._begin_session(job, version, expect_bytes)
+        hashing, writing = self._work_threads()
+        packs = PackSet(
+            self._volume, self._calls, bytes.fromhex(session.session_id), writing.submit, self.degrade
+        )
+        try:
+            promise = self.space.promise(expect_bytes, lambda: packs.written_bytes)
+        except BaseException:
+            end_session(self._block.directory, self._calls, session.session_id)
+            raise
+        source = self._find_parent(job, family)
+        self._running[key] = VersionIngest(
+            job,
+            version,
+            packs=packs,
+            dedup=Deduplicator(packs, self._block.page_seed),
+            promise=promise,
+            committer=self._committer(packs, session),
+            hashing=hashing,
+            writing=writing,
+            load_known=lambda: self._load_known(source, job),
+            refuse=self.refuse,
+            ended=lambda head: self._ended(key, head),
+        )
+        return self._running[key]
+
+    async def close(self) -> None:
+        """Give up what is being written and end the threads."""
+        for ingest in list(self._running.values()):
+            await ingest.abort()
+        self.close_threads()
+
+    def close_threads(self) -> None:
+        """End the threads once their queues are empty.  May be repeated."""
+        threads, self._threads = self._threads, None
+        for thread in threads or ():
+            thread.close()
+
+    def _ended(self, key: tuple[JobId, Version], head: Head | None) -> None:
+        self._running.pop(key, None)
+        if head is not None:
+            self._versions.add(head)
+
+    def _begin_session(self, job: JobId, version: Version, expect_bytes: int) -> Session:
+        try:
+            return begin_session(
+                self._block.directory,
+                self._calls,
+                job,
+                version,
+                expect_bytes=expect_bytes,
+                now_ns=self._clock(),
+                epoch=self._block.epoch,
+            )
+        except OSError as error:
+            raise failure_of(error) from error
+
+    def _committer(self, packs: PackSet, session: Session) -> Committer:
+        return Committer(
+            self._volume,
+            self._calls,
+            key=self._block.signing_key,
+            packs=packs,
+            session=session,
+            clock=self._clock,
+            degrade=self.degrade,
+        )
+
+    def _find_parent(self, job: JobId, family: Sequence[JobId]) -> Head | None:
+        """Return the newest readable head of the dedup domain: this job's, else its family's."""
+        for member in (job, *family):
+            for number in reversed(self._versions.versions(member)):
+                with contextlib.suppress(Corrupt):
+                    return self._versions.head(member, number)
+        return None
+
+    def _load_known(self, source: Head | None, job: JobId) -> Known:
+        """Return the pages of the version before.  Hashing thread.  Damage means: none are known."""
+        if source is None or not source.files:
+            return Known()
+        try:
+            manifest = self._versions.load_manifest(source.files[0].manifest.partition(":")[0])
+            pages = sum(page_count(file.size_bytes) for file in manifest.files)
+            table = self._volume.get("tables", manifest.manifest_id, pages * HASH_SIZE + 1)
+            # Opening a pack proves that it is sealed and whole; damage inside is the quarantine's.
+            usable = [self._damage.is_sound(p) and self._is_sealed(p) for p in manifest.packs]
+            known = make_known(manifest, table, usable)
+        except (Corrupt, NotFound, OSError):
+            return Known()
+        return Known(source.version if source.job == job else None, known.packs, known.files)
+
+    def _is_sealed(self, pack_id: str) -> bool:
+        try:
+            fd, _ = self._volume.open_pack(pack_id)
+        except (Corrupt, NotFound):
+            return False
+        self._calls.close(fd)
+        return True
+
+    def _work_threads(self) -> tuple[WorkThread, WorkThread]:
+        if self._threads is None:
+            self._threads = (WorkThread("ckptfs-hash"), WorkThread("ckptfs-write"))
+        return self._threads
