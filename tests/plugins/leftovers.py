@@ -1,0 +1,155 @@
+"""Keeps the machine clean: every run has one directory, and leaves no mount, process or cgroup.
+
+All temporary directories of a run lie below /tmp/ckptfs-test-<pid>.  When a run ends, mounts,
+processes and cgroups that carry this name are removed and the run fails, naming them: a test has
+not cleaned up.  When a run starts, those of runs that are dead are removed, and said.  A run that
+is going on at the same time is left alone.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+
+from ckptfs.doctor.machine import Machine
+
+_NAME = re.compile(r"ckptfs-test-(\d+)(?!\d)")
+_TOP = Path("/tmp")
+_END_S = 10.0  # an unmount that cannot end must not hang the run
+_FOUND = pytest.StashKey[list[str]]()
+
+
+def _mounts() -> list[tuple[str, str]]:
+    """Return (name, mount point) of all mounts, the newest first."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [(line.split()[4], line.split()[4]) for line in reversed(lines)]
+
+
+def _processes() -> list[tuple[str, str]]:
+    """Return (command line, pid) of all processes but us and our parents."""
+    ours, pid = set(), os.getpid()
+    while pid > 1:
+        ours.add(pid)
+        pid = int(re.search(r"^PPid:\s*(\d+)", Path(f"/proc/{pid}/status").read_text(), re.M)[1])
+    found = []
+    for entry in Path("/proc").glob("[0-9]*"):
+        with suppress(OSError):
+            if int(entry.name) not in ours:
+                words = (entry / "cmdline").read_bytes().decode(errors="replace")
+                found.append((words.replace("\0", " "), entry.name))
+    return found
+
+
+def _cgroups() -> list[tuple[str, str]]:
+    """Return (path, path) of all cgroups, children first."""
+    top = Machine().cgroup2()
+    if top is None:
+        return []
+    found = sorted((str(p) for p in (top / "ckptfs").glob("**/")), key=len, reverse=True)
+    return [(path, path) for path in found]
+
+
+def _end_process(pid: str) -> None:
+    os.kill(int(pid), signal.SIGKILL)
+
+
+def _unmount(path: str) -> None:
+    subprocess.run(["umount", "--lazy", path], check=False, timeout=_END_S, capture_output=True)
+
+
+def _end_cgroup(path: str) -> None:
+    with suppress(OSError):
+        Path(path, "cgroup.kill").write_text("1")
+        deadline = time.monotonic() + 1
+        while "populated 1" in Path(path, "cgroup.events").read_text():
+            if time.monotonic() > deadline:
+                return
+            time.sleep(0.01)
+        Path(path).rmdir()
+
+
+# what may be left behind, in the order in which it goes
+_KINDS = (
+    ("process", _processes, _end_process),
+    ("cgroup", _cgroups, _end_cgroup),
+    ("mount", _mounts, _unmount),
+)
+
+
+def _alive(pid: int) -> bool:
+    return Path(f"/proc/{pid}").exists()
+
+
+def sweep(ours: int | None) -> list[str]:
+    """Remove what the run *ours*, or when None what every dead run, has left; name each thing."""
+    found: list[str] = []
+    for kind, everything, end in _KINDS:
+        for name, handle in everything():
+            match = _NAME.search(name)
+            if match is None:
+                continue
+            run = int(match[1])
+            if run == ours or (ours is None and not _alive(run)):
+                found.append(f"{kind} {name.strip()}")
+                with suppress(OSError, subprocess.TimeoutExpired):
+                    end(handle)
+    return found
+
+
+def _remove_directories(ours: int | None) -> None:
+    for path in _TOP.glob("ckptfs-test-*"):
+        match = _NAME.fullmatch(path.name)
+        if match and (int(match[1]) == ours or (ours is None and not _alive(int(match[1])))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def pytest_configure(config):
+    config.stash[_FOUND] = []
+    if config.option.basetemp is None:
+        config.option.basetemp = str(_TOP / f"ckptfs-test-{os.getpid()}")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionstart(session):
+    stale = sweep(None)
+    _remove_directories(None)
+    if stale:
+        reporter = session.config.pluginmanager.get_plugin("terminalreporter")
+        reporter.write_line(f"removed what a dead run had left: {'; '.join(stale)}")
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session):
+    found = sweep(os.getpid())
+    session.config.stash[_FOUND] = found
+    if found and session.exitstatus == 0:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    _remove_directories(os.getpid())
+
+
+def pytest_terminal_summary(terminalreporter, config):
+    if config.stash[_FOUND]:
+        terminalreporter.section("left behind by the tests, now removed")
+        for line in config.stash[_FOUND]:
+            terminalreporter.line(line)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _passable_top(tmp_path_factory):
+    """Let the jobs' users through to what a test opens for them."""
+    tmp_path_factory.getbasetemp().chmod(0o711)
+
+
+@pytest.fixture
+def open_tmp_path(tmp_path):
+    """Return a fresh directory that every user may use, for jobs that run as their owner."""
+    tmp_path.chmod(0o1777)
+    return tmp_path
