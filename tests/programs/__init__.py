@@ -1,0 +1,1 @@
+"""Programs that must survive checkpoint and restart, and the oracles over what they print."""
