@@ -75,7 +75,7 @@ class KernelWatch:
 
     def read(self) -> str:
         """Return a fresh snapshot."""
-        with _translated(self._path):
+        with translated(self._path):
             return _text(os.pread(self._descriptor, READ_MAX, 0))
 
     def wait(self, timeout_s: float | None) -> None:
@@ -88,7 +88,7 @@ class KernelFiles:
 
     def read(self, path: Path) -> str:
         """Return the whole content."""
-        with _translated(path), _opened(path, os.O_RDONLY) as descriptor:
+        with translated(path), _opened(path, os.O_RDONLY) as descriptor:
             # short reads are legal, and the documents may be longer than one
             pieces: list[bytes] = []
             while piece := os.pread(descriptor, READ_MAX, sum(map(len, pieces))):
@@ -97,7 +97,7 @@ class KernelFiles:
 
     def write(self, path: Path, text: str) -> str:
         """Write and read the answer on one descriptor."""
-        with _translated(path), _opened(path, os.O_RDWR) as descriptor:
+        with translated(path), _opened(path, os.O_RDWR) as descriptor:
             try:
                 os.write(descriptor, text.encode(errors="surrogateescape"))
             except OSError as error:
@@ -106,7 +106,7 @@ class KernelFiles:
 
     def watch(self, path: Path) -> Iterator[Watch]:
         """Yield the open file."""
-        with _translated(path), _opened(path, os.O_RDONLY) as descriptor:
+        with translated(path), _opened(path, os.O_RDONLY) as descriptor:
             yield KernelWatch(descriptor, path)
 
 
@@ -132,7 +132,7 @@ def _text(content: bytes) -> str:
 
 
 @contextmanager
-def _translated(path: Path) -> Generator[None]:
+def translated(path: Path) -> Generator[None]:
     """Turn an OSError into the error class with its errno."""
     try:
         yield
@@ -186,24 +186,14 @@ class Mount:
     def entries(self, relative: str = "") -> list[os.DirEntry[str]]:
         """Return the entries of a directory, as the kernel gives them."""
         path = self.root / relative
-        with _translated(path), os.scandir(path) as entries:
+        with translated(path), os.scandir(path) as entries:
             return list(entries)
 
     def status(self, relative: str) -> os.stat_result:
         """Return lstat(2) of an object."""
         path = self.root / relative
-        with _translated(path):
+        with translated(path):
             return path.lstat()
-
-    def attributes(self, relative: str) -> dict[str, str]:
-        """Return the ``user.ckptfs.*`` attributes of an object, without that prefix."""
-        path, prefix = self.root / relative, "user.ckptfs."
-        with _translated(path):
-            return {
-                name.removeprefix(prefix): _text(os.getxattr(path, name))
-                for name in os.listxattr(path)
-                if name.startswith(prefix)
-            }
 
 
 def open_mount(root: str) -> Mount:

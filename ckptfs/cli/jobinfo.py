@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
+import time
 from dataclasses import dataclass
 
 from ..errors import Corrupt
 from .tables import printable
 
+# What Table 3 shows; the document may know more (wallTime, say).
+SHOWN = frozenset({"jobId", "status", "submitTime", "resourceID", "PID", "userTime", "systemTime"})
 # ANSI colours (ECMA-48 SGR) of a job's status word; others stay plain
 STATUS_COLOURS = {
     "running": 32,
@@ -25,6 +28,7 @@ class Metric:
     """One name and value; *timestamp* in milliseconds since the epoch."""
 
     name: str
+    kind: str
     value: str
     timestamp: int
 
@@ -56,6 +60,7 @@ def parse_jobinfo(document: str) -> list[JobInfo]:
             metrics.append(
                 Metric(
                     metric.findtext("name", "").strip(),
+                    metric.findtext("type", "").strip(),
                     "" if value is None else (value.text or "").strip(),
                     int(stamp) if stamp.isdigit() else 0,
                 )
@@ -78,14 +83,21 @@ def xps_text(info: JobInfo, now_ms: int, *, ansi: bool = False) -> str:
     lines += (
         f"  {printable(metric.name)} = {_value_text(metric, ansi=ansi)}"
         for metric in info.metrics
-        if metric.name != "jobId"
+        if metric.name in SHOWN and metric.name != "jobId"
     )
     return "\n".join(lines)
+
+
+def date_text(time_ms: int) -> str:
+    """Return milliseconds since the epoch as Table 3 prints them, which is date(1)'s way."""
+    return time.strftime("%a %b %d %H:%M:%S %Z %Y", time.localtime(time_ms / 1000))
 
 
 def _value_text(metric: Metric, *, ansi: bool) -> str:
     if metric.name in DURATIONS and _SECONDS.match(metric.value):
         return duration_text(float(metric.value))
+    if metric.kind == "time" and metric.value.isdigit():
+        return date_text(int(metric.value))
     value = printable(metric.value)
     colour = STATUS_COLOURS.get(value.partition(" ")[0]) if metric.name == "status" else None
     return f"\x1b[{colour}m{value}\x1b[0m" if ansi and colour else value

@@ -66,7 +66,7 @@ def read_version(mount: Mount, job: str, version: int) -> VersionRow | None:
     """Return what is known of a version; None when it was removed meanwhile."""
     path = f"{job}/{version}"
     try:
-        status, attributes = mount.status(path), mount.attributes(path)
+        committed_s = mount.status(path).st_mtime
         stat = mount.keyed(f"{path}/ctl/stat")
         state = mount.read(f"{path}/ctl/state")
         pinned = mount.read(f"{path}/ctl/pin").partition("\n")[0] == "1"
@@ -74,13 +74,13 @@ def read_version(mount: Mount, job: str, version: int) -> VersionRow | None:
         return None
     return VersionRow(
         version,
-        status.st_mtime,
+        committed_s,
         _number(stat.get("logical_bytes", "")),
-        _number(attributes.get("unique_bytes", "")),
+        _number(stat.get("unique_bytes", "")),
         state,
-        attributes.get("purpose", "-"),
+        stat.get("purpose", "-"),
         pinned,
-        attributes.get("note", "") or stat.get("note", ""),
+        stat.get("note", ""),
     )
 
 

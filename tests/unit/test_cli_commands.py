@@ -1,0 +1,305 @@
+"""Whole commands on a tree of plain files: what they print, write, refuse, and exit with."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ckptfs.cli import xcheckpoint, xkill, xps, xrestart, xsub, xsub_sh, xwait
+from ckptfs.cli.commands.mount import daemon_command, start_detached
+from ckptfs.cli.commands.run import describe
+from ckptfs.cli.commands.umount import is_daemon_of
+from ckptfs.cli.entry import guarded
+from ckptfs.cli.main import COMMANDS, command_parser, main
+from ckptfs.errors import CannotRun
+from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
+from tests.fakes_cli import FakeTree
+
+
+@pytest.fixture
+def tree(tmp_path, monkeypatch) -> FakeTree:
+    root = tmp_path / "mount"
+    root.mkdir()
+    monkeypatch.setenv("CKPTFS_MOUNT", str(root))
+    monkeypatch.delenv("CKPTFS_TRACEBACK", raising=False)
+    return FakeTree(root)
+
+
+def run(capsys, *argv: str) -> tuple[int, str, str]:
+    """Return exit code, stdout and stderr of ``ckptfs argv``."""
+    code = main(argv)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+# help and dispatch
+
+
+def test_help_lists_every_command(capsys):
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    assert all(re.search(rf"^  {name} ", out, re.MULTILINE) for name in COMMANDS)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_examples_and_exit_codes(name):
+    text = command_parser(name).format_help()
+    assert "examples:\n  " in text
+    assert "exit codes:" in text
+
+
+@pytest.mark.parametrize("entry", [xsub, xsub_sh, xps, xkill, xwait, xcheckpoint, xrestart])
+def test_every_x_command_has_help_with_examples(entry, capsys):
+    try:
+        code = entry.main(["--help"])
+    except SystemExit as end:
+        code = end.code
+    assert code == 0
+    assert "examples:\n  " in capsys.readouterr().out
+
+
+def test_help_is_quick_because_nothing_heavy_is_imported():
+    code = "import sys, ckptfs.cli.main as m; m.main(['--help']); print(*sys.modules)"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(out.stdout.split())
+    assert not loaded & {"trio", "pyfuse3", "lxml", "numpy", "sqlite3", "xml.etree", "subprocess"}
+
+
+@pytest.mark.parametrize(
+    ("argv", "sentence"),
+    [
+        (["chekpoint"], "did you mean checkpoint?"),
+        (["xyzzy"], "see: ckptfs --help"),
+        (["ls", "--nonsense"], "see: ckptfs ls --help"),
+        (["checkpoint"], "see: ckptfs checkpoint --help"),
+        (["run"], "see: ckptfs run --help"),
+    ],
+)
+def test_bad_input_is_one_line_with_the_next_step(argv, sentence, capsys):
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert err.startswith("ckptfs: ")
+    assert err.count("\n") == 1
+    assert sentence in err
+
+
+def test_a_bug_is_one_line_and_no_traceback(capsys):
+    def broken(_argv: object) -> int:
+        raise KeyError("x\x1b[31m")
+
+    assert guarded("ckptfs", broken, []) == 70
+    _, err = capsys.readouterr()
+    assert err.startswith("ckptfs: bug in ckptfs: KeyError")
+    assert err.count("\n") == 1
+    assert "\x1b" not in err
+
+
+def test_no_service_is_told_with_the_way_out(tmp_path, capsys):
+    code, _, err = run(capsys, "ls", "--mount", str(tmp_path))
+    assert code == CannotRun.exit_code
+    assert "ckptfs mount" in err
+
+
+# listing
+
+
+def test_ls_prints_names(tree, capsys):
+    tree.job("heat.10")
+    tree.job("sqlite.9")
+    assert run(capsys, "ls") == (0, "sqlite.9\nheat.10\n", "")
+    tree.version("heat.10", 2)
+    tree.version("heat.10", 10)
+    assert run(capsys, "ls", "heat") == (0, "2\n10\n", "")
+
+
+def test_ls_long_shows_all_that_is_known(tree, capsys):
+    tree.job("heat.1", state="failed (node lost)")
+    tree.version("heat.1", 7, note="before_refactor", pinned=True)
+    _, out, _ = run(capsys, "ls", "-l")
+    assert re.search(r"^heat\.1 +failed \(node lost\) +1 +7 ", out, re.MULTILINE)
+    _, out, _ = run(capsys, "ls", "-l", "heat")
+    assert re.search(
+        r"^7 +\d+s +1\.0 MiB +4\.0 KiB +restartable +user +pinned +before_refactor$",
+        out,
+        re.MULTILINE,
+    )
+    _, out, _ = run(capsys, "ls", "--json", "heat")
+    assert json.loads(out)[0]["note"] == "before_refactor"
+
+
+def test_ps_shows_the_jobs_that_go_on(tree, capsys):
+    tree.job("heat.1")
+    tree.job("old.2", state="done", exit_status="0")
+    tree.put("heat.1/ctl/checkpoint", "7 complete\n# usage\n")
+    _, out, _ = run(capsys, "ps")
+    assert "heat.1" in out
+    assert "7 complete" in out
+    assert "old.2" not in out
+    assert "old.2" in run(capsys, "ps", "-a")[1]
+    assert json.loads(run(capsys, "ps", "--json")[1])[0]["last_checkpoint"] == "7 complete"
+
+
+# one job
+
+
+def test_wait_exits_as_the_job_did(tree, capsys):
+    tree.job("heat.1", state="done", exit_status="3")
+    assert run(capsys, "wait", "heat") == (3, "", "")
+    tree.job("heat.1", state="done", exit_status="signal 15")
+    code, out, _ = run(capsys, "wait", "--json", "heat")
+    assert (code, json.loads(out)["exit"]) == (143, 143)
+
+
+def test_kill_says_when_there_is_nothing_left_to_kill(tree, capsys):
+    tree.job("heat.1", state="done", exit_status="0")
+    code, out, _ = run(capsys, "kill", "heat")
+    assert (code, out) == (0, "heat.1 has ended already (done)\n")
+    assert (tree.root / "heat.1/ctl/kill").read_text() == "none\n"
+
+
+def test_logs_prints_bytes_as_they_are(tree, capsysbinary):
+    log = tree.root.parent / "out"
+    log.write_bytes(b"step 1\n\xff\n")
+    tree.job("heat.1", state="done")
+    tree.put("heat.1/ctl/stdout", f"{log}\n")
+    assert main(["logs", "-f", "heat"]) == 0
+    assert capsysbinary.readouterr().out == b"step 1\n\xff\n"
+    log.unlink()
+    assert main(["logs", "heat"]) == 3
+
+
+def test_submit_goes_through_the_spool_and_leaves_nothing(tree, capsys):
+    document = tree.root.parent / "heat.jsdl"
+    document.write_text("<x/>")
+    tree.put("ctl/submit", "")
+    code, out, _ = run(capsys, "submit", str(document))
+    assert code == 0
+    # a plain file answers with what was written: the name of the spool file
+    assert re.fullmatch(r"job-\d+-[0-9a-f]{16}\.jsdl\n", out)
+    assert list((tree.root / "ctl/spool").iterdir()) == []
+
+
+@pytest.mark.parametrize(("name", "code"), [("absent", 3), (".", 2)])
+def test_a_document_that_cannot_be_read_is_refused(tree, capsys, name, code):
+    assert run(capsys, "submit", str(tree.root / name))[0] == code
+
+
+def described(*argv: str) -> JobDescription:
+    return describe(command_parser("run").parse_args(argv))
+
+
+def test_run_passes_arguments_untouched(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    job = described("--stdout", "log", "-e", "A=b=c", "--", "./heat", "--name", "x", "--", "-h")
+    assert job.argv == ("./heat", "--name", "x", "--", "-h")
+    assert (job.name, job.cwd, job.stdout) == ("heat", str(tmp_path), str(tmp_path / "log"))
+    assert job.env["A"] == "b=c"
+    render_jsdl(job)
+
+
+def test_run_without_dashes_stops_looking_for_options_at_the_program():
+    job = described("--clean-env", "heat", "--wait", "-e")
+    assert job.argv == ("heat", "--wait", "-e")
+    assert list(job.env) == ["PATH"]
+
+
+def test_a_job_of_another_user_does_not_get_my_home(monkeypatch):
+    monkeypatch.setenv("HOME", "/root")
+    assert "HOME" not in described("--uid", "12345", "heat").env
+    assert described("heat").env["HOME"] == "/root"
+
+
+def test_run_prints_the_id(tree, capsys):
+    tree.put("ctl/submit", "")
+    code, out, _ = run(capsys, "run", "heat")
+    assert code == 0
+    assert out.startswith("job-")  # a plain file answers with what was written
+    assert list((tree.root / "ctl/spool").iterdir()) == []
+
+
+def test_xsub_sh_takes_the_channels_from_the_end(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words, files = xsub_sh.split_channels(["sort", "-in", "x", "-r", "-in", "names", "-out", "/o"])
+    assert words == ["sort", "-in", "x", "-r"]
+    assert files == {"-in": str(tmp_path / "names"), "-out": "/o"}
+
+
+@pytest.mark.parametrize("argv", [[], ["-out", "x"], ["p", "-out"], ["p", "-in", "a", "-in", "b"]])
+def test_xsub_sh_refuses_what_it_cannot_read(tree, argv, capsys):
+    assert xsub_sh.main(argv) == 2
+    assert re.search(r"xsub\.sh --help|given twice", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize(
+    ("entry", "argv"),
+    [
+        (xps, ["-c", "user.crt"]),
+        (xps, ["-T", "TAG", "-j", "heat"]),
+        (xsub, ["-c", "user.crt", "-f", "x"]),
+        (xkill, ["-c", "user.crt", "-j", "heat"]),
+        (xwait, ["-c", "user.crt", "-j", "heat"]),
+    ],
+)
+def test_what_is_not_served_yet_is_refused_by_name(tree, entry, argv, capsys):
+    assert entry.main(argv) == 5
+    assert f"{argv[0]} " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("entry", "argv"), [(xsub, []), (xkill, []), (xwait, [])])
+def test_what_the_field_leaves_optional_but_is_needed_is_asked_for(tree, entry, argv, capsys):
+    assert entry.main(argv) == 2
+    assert "--help" in capsys.readouterr().err
+
+
+# the shell, and the daemon
+
+
+def test_completion_is_valid_bash_and_knows_every_command(capsys):
+    code, out, _ = run(capsys, "completion", "bash")
+    assert code == 0
+    assert all(name in out for name in COMMANDS)
+    bash = shutil.which("bash")
+    assert bash
+    probe = out + '\nCOMP_WORDS=(ckptfs checkp); COMP_CWORD=1; _ckptfs; echo "${COMPREPLY[@]}"'
+    probe += '\nCOMP_WORDS=(ckptfs run --cl); COMP_CWORD=2; _ckptfs; echo "${COMPREPLY[@]}"'
+    found = subprocess.run([bash, "-c", probe], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == ["checkpoint", "--clean-env"]
+    assert "bashcompinit" in run(capsys, "completion", "zsh")[1]
+
+
+def test_the_daemon_is_started_and_found_by_the_same_words():
+    command = daemon_command(Path("/s"), Path("/ckpt"), hide_jobs=True)
+    assert command[1:] == ["-m", "ckptfs.daemon", "--store", "/s", "--hide-jobs", "/ckpt"]
+    assert is_daemon_of(command, "/ckpt")
+    assert not is_daemon_of(command, "/ckp")
+    assert not is_daemon_of(["grep", "ckptfs.daemon"], "/ckpt")
+
+
+@pytest.mark.parametrize("words", ["ckptfs: no /dev/fuse here: load the module fuse", ""])
+def test_a_daemon_that_ends_is_quoted(words):
+    script = f"import sys; print({words!r}, file=sys.stderr); sys.exit(12)"
+    with pytest.raises(CannotRun, match="no /dev/fuse" if words else "ended with 12"):
+        start_detached([sys.executable, "-c", script], Path("/s"))
+
+
+def test_a_daemon_that_is_ready_is_left_alone():
+    script = "import os, sys; os.write(int(sys.argv[2]), b'ready\\n')"
+    start_detached([sys.executable, "-c", script], Path("/s"))
+
+
+def test_a_mount_point_in_nowhere_is_refused(tmp_path, capsys):
+    code, _, err = run(capsys, "mount", str(tmp_path / "a" / "b"))
+    assert code == 3
+    assert "make it first" in err
+
+
+def test_unmounting_what_is_not_mounted_is_refused(tmp_path, capsys):
+    code, _, err = run(capsys, "umount", str(tmp_path))
+    assert code == 3
+    assert "no ckptfs is mounted" in err
