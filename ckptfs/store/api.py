@@ -45,8 +45,13 @@ class IngestFile(Protocol):
         """Return when the pipeline has room (back-pressure); call before `write`."""
         ...
 
-    async def read(self, offset: int, size: int) -> bytes: ...
-    def truncate(self, size: int) -> None: ...
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return bytes of a small file.  Raises Unsupported for a large one."""
+        ...
+
+    def truncate(self, size: int) -> None:
+        """Set the size of a small file, or empty any.  Raises Unsupported for a large one."""
+        ...
 
 
 class Ingest(Protocol):
@@ -56,12 +61,24 @@ class Ingest(Protocol):
     version: Version
 
     def create(self, unit: UnitName, name: str) -> IngestFile:
-        """Create or truncate a file.  *name* may be ``files/<n>``.  Raises Exists never, InvalidInput on a bad name."""
+        """Create or truncate a file.  *name* may be ``files/<n>``.
+
+        Raises Exists never, InvalidInput on a bad name.
+        """
         ...
 
-    def files(self, unit: UnitName) -> Mapping[str, IngestFile]: ...
-    def unlink(self, unit: UnitName, name: str) -> None: ...
-    def rename(self, unit: UnitName, old: str, new: str) -> None: ...
+    def files(self, unit: UnitName) -> Mapping[str, IngestFile]:
+        """Return the files of a unit by name."""
+        ...
+
+    def unlink(self, unit: UnitName, name: str) -> None:
+        """Forget a file.  Raises NotFound."""
+        ...
+
+    def rename(self, unit: UnitName, old: str, new: str) -> None:
+        """Rename a file, replacing *new*.  Raises NotFound, InvalidInput."""
+        ...
+
     def progress_bytes(self) -> int:
         """Logical bytes taken so far."""
         ...
@@ -88,7 +105,9 @@ class Reader(Protocol):
         """Return the bytes.  Raises Corrupt naming file and block; never wrong bytes."""
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Let go of the file.  May be repeated."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,10 +132,13 @@ class Store(Protocol):
     store_id: str
 
     def degraded(self) -> str:
-        """"" or one sentence why the store is read-only."""
+        """Return one sentence why the store is read-only, or nothing."""
         ...
 
-    def usage(self) -> Usage: ...
+    def usage(self) -> Usage:
+        """Return how the space is used.  The first call reads every head."""
+        ...
+
     def jobs(self) -> Sequence[JobId]:
         """Jobs that have at least one head."""
         ...
@@ -129,9 +151,12 @@ class Store(Protocol):
         """Return the verified head.  Raises NotFound, Corrupt."""
         ...
 
-    def begin(self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId] = ()) -> Ingest:
-        """Start a version: session, reservation.  *family*: jobs this one was cloned from (dedup domain).
+    def begin(
+        self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId] = ()
+    ) -> Ingest:
+        """Start a version: session, reservation.
 
+        *family*: jobs this one was cloned from, the dedup domain when it has no version itself.
         Raises StoreFull (ENOSPC) when *expect_bytes* cannot be promised, Degraded.
         """
         ...
@@ -141,7 +166,7 @@ class Store(Protocol):
         ...
 
     async def sums(self, job: JobId, version: Version) -> bytes:
-        """Return SHA256SUMS (computed once after the commit, then kept): ``<hex>  ./<path>`` lines."""
+        """Return SHA256SUMS, ``<hex>  ./<path>`` lines: computed when first asked, then kept."""
         ...
 
     def sums_size(self, job: JobId, version: Version) -> int:
@@ -164,7 +189,10 @@ class Store(Protocol):
         """Physical bytes only this version holds (its st_blocks)."""
         ...
 
-    def pinned(self, job: JobId, version: Version) -> bool: ...
+    def pinned(self, job: JobId, version: Version) -> bool:
+        """Whether the version may not be removed.  Raises NotFound."""
+        ...
+
     def pin(self, job: JobId, version: Version, on: bool) -> None:
         """Durable marker beside the head."""
         ...
@@ -174,10 +202,13 @@ class Store(Protocol):
         ...
 
     def remove(self, job: JobId, version: Version) -> None:
-        """Move the head to the trash: the version is gone from view, its bytes wait for the collector.
+        """Move the head to the trash.
 
+        The version is gone from view, its bytes wait for the collector.
         Raises NotFound, Busy (pinned, or a reader has it open), Degraded.
         """
         ...
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """End the threads and let the store go.  Abort what is being written first."""
+        ...

@@ -102,7 +102,9 @@ class BlockLoader:
     def __init__(self, packs: PackFiles) -> None:
         self._packs = packs
 
-    def load(self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool = False) -> memoryview:
+    def load(
+        self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool = False
+    ) -> memoryview:
         """Return the bytes of a block, proved.  *fresh*: from the disk, not the page cache.
 
         Raises Corrupt after a second try.
@@ -134,11 +136,13 @@ class BlockLoader:
         numbers = np.unique(sort_places(self._places(file, block)) // PACK_PAGES)
         return [manifest.packs[int(number)] for number in numbers]
 
-    def _load(self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool) -> memoryview:
+    def _load(
+        self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool
+    ) -> memoryview:
         size = min(BLOCK, file.size_bytes - block * BLOCK)
         rows: U8 = np.empty((page_count(size), PAGE), dtype=np.uint8)
         self._gather(manifest, self._places(file, block), rows, fresh=fresh)
-        data = memoryview(rows.reshape(-1))[:size]
+        data = rows.reshape(-1).data[:size]
         if block_digest(data) != file.digest(block):
             raise Corrupt(f"block {block} does not match its hash")
         return data
@@ -146,7 +150,7 @@ class BlockLoader:
     def _gather(self, manifest: Manifest, places: U32, rows: U8, *, fresh: bool) -> None:
         if places[0] != 0 and (np.diff(places.astype(np.int64)) == 1).all():  # one run: no copy
             pack = self._packs.get(manifest.packs[int(places[0]) // PACK_PAGES])
-            pack.read_into(memoryview(rows.reshape(-1)), int(places[0]) % PACK_PAGES, fresh=fresh)
+            pack.read_into(rows.reshape(-1).data, int(places[0]) % PACK_PAGES, fresh=fresh)
             return
         rows[places == 0] = 0
         for run in split_reads(sort_places(places)):
@@ -155,6 +159,6 @@ class BlockLoader:
             first, last = int(run[0]), int(run[-1])
             part: U8 = np.empty((last - first + 1, PAGE), dtype=np.uint8)
             pack = self._packs.get(manifest.packs[first // PACK_PAGES])
-            pack.read_into(memoryview(part.reshape(-1)), first % PACK_PAGES, fresh=fresh)
+            pack.read_into(part.reshape(-1).data, first % PACK_PAGES, fresh=fresh)
             here = np.flatnonzero((places >= first) & (places <= last) & (places != 0))
             rows[here] = part[places[here] - first]

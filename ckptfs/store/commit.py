@@ -1,4 +1,4 @@
-"""The commit: pages → packs sealed → page table, manifest → head.  Blocking; runs in a worker thread.
+"""The commit: packs sealed → page table, manifest → head.  Blocking; runs in a worker thread.
 
 The head is the commit point.  Whatever fails before it leaves garbage that is
 removed at once, or by the next opening of the store when this process dies.
@@ -49,7 +49,10 @@ class Committer:
         self._manifest = ""
 
     def commit(self, head: Head, stored: Sequence[StoredFile], drained: threading.Event) -> Head:
-        """Return the head, filled in and durable.  Raises StoreFull, Degraded and what the threads met."""
+        """Return the head, filled in and durable.
+
+        Raises StoreFull, Degraded, and what the threads met.
+        """
         drained.wait()
         try:
             if self._packs.failure is not None:
@@ -90,7 +93,9 @@ class Committer:
 
     def _fill(self, head: Head, stored: Sequence[StoredFile], manifest: str, written: int) -> Head:
         files = tuple(
-            FileEntry(UnitName(f.unit), f.name, f.size_bytes, f.blake3.hex(), f"{manifest}:{index}")
+            FileEntry(
+                UnitName(f.unit), f.name, f.size_bytes, f.whole.hexdigest(), f"{manifest}:{index}"
+            )
             for index, f in enumerate(stored)
         )
         return dataclasses.replace(
@@ -118,7 +123,7 @@ class Committer:
         write_durably(self._calls, path, document)
 
     def _take_back(self, path: Path) -> bool:
-        """Make sure the head is not there.  False: it may come back after a crash, keep its bytes."""
+        """Make sure the head is not there.  False: a crash may bring it back, keep its bytes."""
         try:
             self._calls.unlink(path)
             if path.parent.is_dir():
@@ -129,7 +134,7 @@ class Committer:
         return True
 
     def _twice(self, step: Callable[[], None]) -> None:
-        """Do a durable step; once again, with a new file, when the disk failed.  Raises Degraded."""
+        """Do a durable step; once more, with a new file, if the disk fails.  Raises Degraded."""
         try:
             step()
         except OSError as first:
@@ -141,6 +146,6 @@ class Committer:
                 if is_full(second):
                     raise
                 self._degrade(f"the disk failed twice to keep a document: {second.strerror}")
-                raise Degraded(f"the store is read-only: the disk does not keep what is written: {second}") from first
-
-
+                raise Degraded(
+                    f"the store is read-only: the disk does not keep what is written: {second}"
+                ) from first

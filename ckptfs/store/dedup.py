@@ -39,7 +39,9 @@ class Known:
 
     version: Version | None = None  # None also when it is one of another job
     packs: tuple[str, ...] = ()
-    files: Mapping[tuple[str, str], KnownFile] = field(default_factory=dict[tuple[str, str], KnownFile])
+    files: Mapping[tuple[str, str], KnownFile] = field(
+        default_factory=dict[tuple[str, str], KnownFile]
+    )
 
 
 def sort_places(places: U32) -> U32:

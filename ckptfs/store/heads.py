@@ -33,7 +33,7 @@ def encode_head(head: Head, key: Ed25519PrivateKey) -> bytes:
 
 
 def decode_head(document: bytes, key: Ed25519PublicKey, job: JobId, version: Version) -> Head:
-    """Return the head in *document*, which must be the one of *version* of *job*.  Raises Corrupt."""
+    """Return the head in *document*, which must be that of *version* of *job*.  Raises Corrupt."""
     line, _, body = document.partition(b"\n")
     what = f"the head of version {version} of {job}"
     if not line.startswith(MAGIC):

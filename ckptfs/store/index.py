@@ -35,7 +35,7 @@ class PageIndex:
     def __init__(self, seed: int) -> None:
         self._hashes: U64 = np.zeros((FIRST_CAPACITY, 2), dtype=np.uint64)
         self._places: U32 = np.zeros(FIRST_CAPACITY, dtype=np.uint32)
-        self._hashes[0] = hash_pages(ZERO_PAGE, seed)[0]  # row 0: the zero page, in every empty slot
+        self._hashes[0] = hash_pages(ZERO_PAGE, seed)[0]  # empty slots lead to the zero page
         self._count = 1
         self._resize(FIRST_CAPACITY)
 

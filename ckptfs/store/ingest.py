@@ -26,7 +26,7 @@ from .space import Promise
 from .stream import FileStream, StoredFile
 
 SMALL_MAX = 4 << 20  # bytes of a file that is kept in memory until the commit
-BUFFERED_MAX = 64 << 20  # bytes of all such files of a version; beyond, files stream from their start
+BUFFERED_MAX = 64 << 20  # bytes of all such files of a version; beyond, they stream at once
 FILES_MAX = 100_000  # of one version: a tree of 10 000 processes has about 100 000 images
 SIZE_MAX = 1 << 46  # bytes of one file
 
@@ -58,7 +58,8 @@ class StagedFile:
             self._append(data)
         else:
             raise Unsupported(
-                f"{self.name} is larger than {SMALL_MAX >> 20} MiB: it can only be written from start to end"
+                f"{self.name} is larger than {SMALL_MAX >> 20} MiB:"
+                " it can only be written from start to end"
             )
         self._ingest.count(len(data))
         return len(data)
@@ -70,7 +71,9 @@ class StagedFile:
     async def read(self, offset: int, size: int) -> bytes:
         """See IngestFile.  Raises Unsupported for a large file."""
         if self.buffer is None:
-            raise Unsupported(f"{self.name} is being stored; it can be read once the version is complete")
+            raise Unsupported(
+                f"{self.name} is being stored; it can be read once the version is complete"
+            )
         return bytes(self.buffer[offset : offset + size])
 
     def truncate(self, size: int) -> None:
@@ -120,6 +123,7 @@ class VersionIngest:
         self.version = version
         self.flow = Flow()
         self.buffered_bytes = 0
+        self.committed: Head | None = None
         self._packs, self._dedup, self._promise = packs, dedup, promise
         self._committer = committer
         self._hashing, self._writing = hashing, writing
@@ -181,7 +185,7 @@ class VersionIngest:
     # -- what the files ask for -----------------------------------------------
 
     def check_writable(self) -> None:
-        """Raise what a write must be refused with: the first failure, or that the version is over."""
+        """Raise what refuses a write: the first failure, or that the version is over."""
         if self._state == "sealed":
             raise Forbidden(f"version {self.version} of {self.job} is complete")
         if self._state == "gone":
@@ -226,7 +230,8 @@ class VersionIngest:
             self._packs.failure = CkptfsError(f"the store failed inside: {error!r}")
             self._packs.failure.__cause__ = error
         finally:
-            self.flow.done(size)
+            # After this version's last bytes are hashed whole: the bytes are held until then.
+            self._writing.submit(lambda: self.flow.done(size))
 
     def _learn(self, load_known: Callable[[], Known]) -> None:
         known = load_known()
@@ -234,17 +239,20 @@ class VersionIngest:
         self._packs.number_from(len(known.packs))
         self._dedup.learn(known)
 
+    def _stream(self, file: StagedFile) -> FileStream:
+        return FileStream(self._dedup, file.unit, file.name, self._writing.submit)
+
     def _hash(self, file: StagedFile, data: bytes | bytearray) -> None:
         if file.stream is None:
-            file.stream = FileStream(self._dedup, file.unit, file.name)
+            file.stream = self._stream(file)
         file.stream.feed(data)
 
     def _finish_file(self, file: StagedFile, stored: list[StoredFile]) -> None:
         if file.buffer is not None:
-            file.stream = FileStream(self._dedup, file.unit, file.name)
+            file.stream = self._stream(file)
             file.stream.feed(file.buffer)
         if file.stream is None:
-            file.stream = FileStream(self._dedup, file.unit, file.name)
+            file.stream = self._stream(file)
         stored.append(file.stream.finish(file.unit, file.name))
 
     # -- the end --------------------------------------------------------------
@@ -266,13 +274,11 @@ class VersionIngest:
             try:
                 # Not cancelled half way: the thread runs to its end and its answer counts.
                 with trio.CancelScope(shield=True):
-                    filled = await trio.to_thread.run_sync(
+                    filled = self.committed = await trio.to_thread.run_sync(
                         lambda: self._committer.commit(head, stored, drained)
                     )
-            except BaseException:
-                self._end("gone", None)
-                raise
-            self._end("sealed", filled)
+            finally:
+                self._end()
             return filled
 
     async def abort(self) -> None:
@@ -286,14 +292,14 @@ class VersionIngest:
                     self._packs.failure = Gone(f"version {self.version} of {self.job} was given up")
                 drained = self._drained()
                 await trio.to_thread.run_sync(lambda: self._committer.forget(drained))
-                self._end("gone", None)
+                self._end()
 
-    def _end(self, state: Literal["sealed", "gone"], head: Head | None) -> None:
-        self._state = state
+    def _end(self) -> None:
+        self._state = "sealed" if self.committed else "gone"
         self._promise.release()
         self._files.clear()
         self.buffered_bytes = 0
-        self._ended(head)
+        self._ended(self.committed)
 
     def _drained(self) -> threading.Event:
         """Return an event that is set when everything queued so far is through both threads."""

@@ -44,7 +44,9 @@ def check_place(unit: UnitName, name: str) -> None:
     """Raise InvalidInput unless *name* may be a file of *unit* ("" for job.cpx)."""
     if unit == "":
         if name != JOB_DOCUMENT:
-            raise InvalidInput(f"beside the units a version holds only {JOB_DOCUMENT}, not {name!r}")
+            raise InvalidInput(
+                f"beside the units a version holds only {JOB_DOCUMENT}, not {name!r}"
+            )
         return
     parse_unit_name(unit)
     if not _FILE.match(name) or len(name.rpartition("/")[2]) > FILE_NAME_MAX:

@@ -77,7 +77,7 @@ def to_extents(places: U32) -> bytes:
 
 
 def from_extents(data: bytes, pages: int, packs: int) -> U32:
-    """Return one place per page.  Raises Corrupt when the runs do not make *pages* pages in *packs* packs."""
+    """Return one place per page.  Raises Corrupt unless the runs fit *pages* and *packs*."""
     extents = np.frombuffer(data, dtype=_EXTENT)
     counts = extents["pages"].astype(np.int64)
     if counts.sum() != pages or (counts == 0).any():
@@ -127,7 +127,7 @@ def encode_manifest(
                 "unit": file.unit,
                 "name": file.name,
                 "size": file.size_bytes,
-                "blake3": file.blake3.hex(),
+                "blake3": file.whole.hexdigest(),
                 "extents": len(extents) // _EXTENT.itemsize,
             }
         )
@@ -166,7 +166,9 @@ def _decode_files(
         at += len(extents)
         places = from_extents(extents, page_count(size), packs)
         digest = bytes.fromhex(row["blake3"])
-        files.append(ManifestFile(str(row["unit"]), str(row["name"]), size, digest, digests, places))
+        files.append(
+            ManifestFile(str(row["unit"]), str(row["name"]), size, digest, digests, places)
+        )
     if at != len(body):
         raise Corrupt("a manifest's sections do not add up")
     return tuple(files)

@@ -25,7 +25,8 @@ HEADER_MAGIC = b"CKPTPACK"
 FOOTER_MAGIC = b"CKPTFOOT"
 TRAILER_MAGIC = b"CKPTSEAL"
 _HEADER = struct.Struct("<8sI16s")
-_FOOTER = struct.Struct("<8sI16sQQI")  # magic, format, session, number in session, data end, regions
+# magic, format, session, number in session, data end, regions
+_FOOTER = struct.Struct("<8sI16sQQI")
 _TRAILER = struct.Struct("<8sQQ32s8x")
 TRAILER_SIZE = _TRAILER.size  # 64
 FORMAT = 1
@@ -54,7 +55,7 @@ def encode_header(session: bytes) -> bytes:
 
 
 def encode_footer(footer: Footer) -> tuple[str, bytes]:
-    """Return (pack id, everything behind the pages); the length is whole pages, for O_DIRECT."""
+    """Return (pack id, all that goes behind the pages), whole pages of it for O_DIRECT."""
     head = _FOOTER.pack(
         FOOTER_MAGIC, FORMAT, footer.session, footer.number, footer.data_end, len(footer.regions)
     )
@@ -66,7 +67,7 @@ def encode_footer(footer: Footer) -> tuple[str, bytes]:
 
 
 def decode_trailer(trailer: bytes, file_size: int) -> tuple[int, int, bytes]:
-    """Return (footer position, footer length, BLAKE3) from the last 64 bytes.  Raises Corrupt: torn."""
+    """Return (footer position, length, BLAKE3) from the last 64 bytes.  Raises Corrupt: torn."""
     if len(trailer) != TRAILER_SIZE:
         raise Corrupt("the pack is torn: shorter than its trailer")
     magic, at, length, digest = _TRAILER.unpack(trailer)
@@ -77,13 +78,11 @@ def decode_trailer(trailer: bytes, file_size: int) -> tuple[int, int, bytes]:
 
 
 def decode_footer(body: bytes, digest: bytes, pack_id: str) -> Footer:
-    """Return the footer in *body*, proved against its digest and the pack's name.  Raises Corrupt."""
+    """Return the footer in *body*, proved against digest and the pack's name.  Raises Corrupt."""
     if blake3.blake3(body).digest() != digest or digest[:ID_SIZE].hex() != pack_id:
         raise Corrupt(f"the footer of pack {pack_id} does not match its name")
     magic, version, session, number, data_end, count = _FOOTER.unpack_from(body)
-    regions = tuple(
-        body[at : at + 16] for at in range(_FOOTER.size, _FOOTER.size + 16 * count, 16)
-    )
+    regions = tuple(body[at : at + 16] for at in range(_FOOTER.size, _FOOTER.size + 16 * count, 16))
     if magic != FOOTER_MAGIC or version != FORMAT or data_end > PACK_PAGES * PAGE:
         raise Corrupt(f"pack {pack_id} has an unknown format")
     return Footer(session, number, data_end, regions)

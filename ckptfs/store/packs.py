@@ -135,8 +135,8 @@ class PackSet:
         name = f"{self._session.hex()}.{self._number}"
         pack = OpenPack(self._number, self._volume.directory / layout.OPEN_PACKS / name, -1)
         self.packs.append(pack)
-        self._piece.view[self._filled * PAGE : (self._filled + 1) * PAGE] = encode_header(self._session)
-        self._filled += 1
+        self._piece.view[:PAGE] = encode_header(self._session)  # a pack starts with its own piece
+        self._filled = 1
         self._pages_in_pack = 1
 
     def _flush(self) -> None:
@@ -213,8 +213,12 @@ class PackSet:
         except OSError as error:
             with contextlib.suppress(OSError):
                 self._calls.unlink(fresh)
-            self._degrade(f"the disk failed twice to keep a pack: {first.strerror}, {error.strerror}")
-            raise Degraded(f"the store is read-only: the disk does not keep what is written: {error}") from first
+            self._degrade(
+                f"the disk failed twice to keep a pack: {first.strerror}, {error.strerror}"
+            )
+            raise Degraded(
+                f"the store is read-only: the disk does not keep what is written: {error}"
+            ) from first
         poisoned = pack.path
         self._close(pack)
         pack.path, pack.fd = fresh, fd
@@ -227,7 +231,10 @@ class PackSet:
             size = min(REGION, pack.written - at)
             view = piece.view[:size]
             self._calls.forget_cache(pack.fd, at, size)
-            if self._calls.pread_into(pack.fd, view, at) != size or region_checksum(view) != checksum:
+            if (
+                self._calls.pread_into(pack.fd, view, at) != size
+                or region_checksum(view) != checksum
+            ):
                 raise OSError(Degraded.errno, "a pack lost bytes before it was sealed")
             self._calls.pwrite(fd, view, at)
             at += size

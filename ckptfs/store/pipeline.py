@@ -43,20 +43,20 @@ class WorkThread:
 
 
 class Flow:
-    """Counts the bytes of one version between the trio thread and the hashing thread.
+    """Counts the bytes of one version between the trio thread and the last thread that holds them.
 
     Each counter has one writer, so neither needs a lock.
     """
 
     def __init__(self) -> None:
         self._taken = 0  # trio thread
-        self._done = 0  # hashing thread
+        self._done = 0  # writing thread
         self._room: trio.Event | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
     @property
     def in_flight(self) -> int:
-        """Bytes queued and not yet hashed."""
+        """Bytes queued and not yet let go."""
         return self._taken - self._done
 
     def take(self, size: int) -> None:
@@ -64,7 +64,7 @@ class Flow:
         self._taken += size
 
     def done(self, size: int) -> None:
-        """Count bytes out, wake whoever waits for room.  Hashing thread."""
+        """Count bytes out, wake whoever waits for room.  Writing thread."""
         self._done += size
         if self._room is not None and self.in_flight <= IN_FLIGHT_LOW and self._token is not None:
             self._token.run_sync_soon(self._wake, idempotent=True)

@@ -14,7 +14,7 @@ import trio
 
 from ..errors import Corrupt, Gone
 from .blocks import BlockLoader
-from .manifest import Manifest, ManifestFile
+from .manifest import Manifest
 from .pages import BLOCK, block_count
 
 LOADERS = 2  # threads
@@ -36,7 +36,9 @@ class BlockCache:
         """Return the block, loaded or on its way.  One that failed is loaded anew."""
         key = (manifest.manifest_id, index, block)
         future = self._blocks.get(key)
-        if future is None or (future.done() and (future.cancelled() or future.exception() is not None)):
+        if future is None or (
+            future.done() and (future.cancelled() or future.exception() is not None)
+        ):
             file = manifest.files[index]
             future = self._pool.submit(self._loader.load, manifest, file, block)
             self._blocks[key] = future

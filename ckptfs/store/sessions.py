@@ -50,7 +50,14 @@ def _start_of(pid: int) -> str:
 
 
 def begin_session(
-    directory: Path, calls: Syscalls, job: JobId, version: Version, *, expect_bytes: int, now_ns: int, epoch: int
+    directory: Path,
+    calls: Syscalls,
+    job: JobId,
+    version: Version,
+    *,
+    expect_bytes: int,
+    now_ns: int,
+    epoch: int,
 ) -> Session:
     """Write a session file durably and return it.  Raises OSError."""
     pid = os.getpid()

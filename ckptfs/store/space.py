@@ -64,7 +64,7 @@ class Space:
             )
 
     def promise(self, size: int, written: Callable[[], int]) -> Promise:
-        """Promise *size* bytes.  *written* tells how many have reached the disk.  Raises StoreFull."""
+        """Promise *size* bytes; *written* tells how many reached the disk.  Raises StoreFull."""
         size += size // FOR_METADATA
         self.check(size)
         promise = Promise(self, size, written)

@@ -152,7 +152,9 @@ class LocalStore:
 
         return FileReader(self._cache, manifest, index, damaged=damaged, closed=closed)
 
-    def _note_damage(self, head: Head, entry: FileEntry, index: int, block: int, reason: str) -> str:
+    def _note_damage(
+        self, head: Head, entry: FileEntry, index: int, block: int, reason: str
+    ) -> str:
         damage = Damage(head.job, head.version, entry.unit, entry.name, block, reason)
         known = damage in self._damage.of(head.job, head.version)
         self._damage.add(damage)

@@ -1,12 +1,16 @@
 """One file on its way in: bytes → blocks → page hashes → places.
 
-Runs in the hashing thread.  A write of exactly one aligned block, which is
+Runs in the hashing thread, but for the hash of the whole file: that needs a
+second pass over the bytes (0.16 s per GB), which the writing thread takes, as
+it waits for the disk most of its time.  A tree over the block digests would be
+free, but no command that people have could check it.  A write of exactly one aligned block, which is
 what CRIU sends, is worked on where it lies; anything else is gathered in a
 block buffer first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import blake3
@@ -14,6 +18,7 @@ import numpy as np
 
 from .dedup import Deduplicator
 from .pages import BLOCK, BLOCK_PAGES, PAGE, U32, U64, block_digest, hash_pages, page_count
+from .pipeline import Step
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +28,7 @@ class StoredFile:
     unit: str
     name: str
     size_bytes: int
-    blake3: bytes  # of the whole file, 32 bytes: what b3sum prints
+    whole: blake3.blake3  # what b3sum prints; complete once the writing thread is through
     digests: bytes  # 32 bytes per block
     hashes: U64
     places: U32
@@ -32,8 +37,11 @@ class StoredFile:
 class FileStream:
     """The state of one file between two writes."""
 
-    def __init__(self, dedup: Deduplicator, unit: str, name: str) -> None:
+    def __init__(
+        self, dedup: Deduplicator, unit: str, name: str, beside: Callable[[Step], None]
+    ) -> None:
         self._dedup = dedup
+        self._beside = beside  # takes steps of the writing thread
         self._before = dedup.known_file(unit, name)
         self._unit, self._name = unit, name
         self._size = 0  # bytes in finished blocks
@@ -65,15 +73,13 @@ class FileStream:
             self._block(self._rest)
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty((0, 2), dtype=np.uint64)
         places = np.concatenate(self._places) if self._places else np.empty(0, dtype=np.uint32)
-        whole = self._whole.digest()
-        return StoredFile(unit, name, self._size, whole, b"".join(self._digests), hashes, places)
+        digests = b"".join(self._digests)
+        return StoredFile(unit, name, self._size, self._whole, digests, hashes, places)
 
     def _block(self, data: bytearray | memoryview) -> None:
         """Digest one block, place its pages.  The last page is filled up with zeros."""
         self._digests.append(block_digest(data))
-        # A second pass, 0.16 s per GB of which the first has warmed the cache: a tree over the
-        # block digests would be free, but no command that people have could check it.
-        self._whole.update(data)
+        self._beside(lambda original=data: self._update(original))
         size = len(data)
         if size % PAGE:
             data = bytearray(data).ljust(page_count(size) * PAGE, b"\0")
@@ -83,3 +89,6 @@ class FileStream:
         self._places.append(self._dedup.place(rows, hashes, self._before, first_page))
         self._hashes.append(hashes)
         self._size += size
+
+    def _update(self, data: bytearray | memoryview) -> None:
+        self._whole.update(data)

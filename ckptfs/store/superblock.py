@@ -95,7 +95,9 @@ def parse_format(raw: bytes) -> tuple[str, int]:
         epoch = int(document.get("epoch", 0))
         flags = {str(flag) for flag in document["mandatory"]}
     except (ValueError, KeyError, TypeError) as error:
-        raise Corrupt("FORMAT does not parse; put back a copy, the store itself may be whole") from error
+        raise Corrupt(
+            "FORMAT does not parse; put back a copy, the store itself may be whole"
+        ) from error
     if number != FORMAT_NUMBER:
         raise CannotRun(f"the store has format {number}, this ckptfs reads format {FORMAT_NUMBER}")
     if unknown := sorted(flags - MANDATORY):
@@ -105,7 +107,9 @@ def parse_format(raw: bytes) -> tuple[str, int]:
 
 def _secret(directory: Path, name: str, size: int, calls: Syscalls) -> bytes:
     try:
-        secret = bytes.fromhex(calls.read_file(directory / layout.KEYS / name, 1 << 10).decode("ascii"))
+        secret = bytes.fromhex(
+            calls.read_file(directory / layout.KEYS / name, 1 << 10).decode("ascii")
+        )
     except (FileNotFoundError, ValueError) as error:
         raise Corrupt(f"keys/{name} of the store is missing or damaged") from error
     if len(secret) != size:

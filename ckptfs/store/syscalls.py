@@ -28,7 +28,7 @@ class Syscalls:
     def create(self, path: Path, *, direct: bool = False, mode: int = 0o600) -> int:
         """Create a new file for writing and reading back; return its descriptor.
 
-        *direct*: with O_DIRECT where the file system knows it (ext4, xfs, btrfs; old tmpfs does not).
+        *direct*: with O_DIRECT where the file system knows it (old tmpfs does not).
         """
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         if direct:
@@ -58,7 +58,7 @@ class Syscalls:
             offset += done
 
     def pread_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-        """Fill *buffer* from *offset*; return how many bytes there were (less only at end of file)."""
+        """Fill *buffer* from *offset*; return how many bytes there were, less only at the end."""
         got = 0
         while got < len(buffer):
             done = os.preadv(fd, [buffer[got:]], offset + got)

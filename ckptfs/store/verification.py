@@ -1,4 +1,4 @@
-"""Reading everything of a version: SHA256SUMS and verification.  Blocking; runs in worker threads."""
+"""Reading everything of a version: SHA256SUMS, verification.  Blocking; runs in worker threads."""
 
 from __future__ import annotations
 
@@ -37,7 +37,9 @@ def make_sums(head: Head, manifest: Manifest | None, loader: BlockLoader) -> byt
             try:
                 digest.update(loader.load(manifest, manifest.files[index], block))
             except Corrupt as error:
-                raise Corrupt(f"{layout.file_path(entry.unit, entry.name)}, block {block}: {error}") from error
+                raise Corrupt(
+                    f"{layout.file_path(entry.unit, entry.name)}, block {block}: {error}"
+                ) from error
         lines.append(sums_line(digest.hexdigest(), entry))
     return "".join(lines).encode()
 
@@ -45,7 +47,9 @@ def make_sums(head: Head, manifest: Manifest | None, loader: BlockLoader) -> byt
 def find_mismatches(head: Head, manifest: Manifest) -> Iterator[Damage]:
     """Yield where head and manifest do not agree.  Pure."""
     if len(head.files) != len(manifest.files):
-        yield Damage(head.job, head.version, head.files[0].unit, "", -1, "the manifest holds other files")
+        yield Damage(
+            head.job, head.version, head.files[0].unit, "", -1, "the manifest holds other files"
+        )
         return
     for index, entry in enumerate(head.files):
         file = manifest.files[index]
@@ -83,7 +87,9 @@ def verify_files(
             try:
                 loader.load(manifest, file, block, fresh=True)
             except Corrupt as error:
-                found.append(Damage(head.job, head.version, entry.unit, entry.name, block, str(error)))
+                found.append(
+                    Damage(head.job, head.version, entry.unit, entry.name, block, str(error))
+                )
                 for pack in loader.suspects(manifest, file, block):
                     suspect(pack)
             done += 1

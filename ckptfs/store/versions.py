@@ -34,7 +34,7 @@ SIDECAR_MAX = 64 << 20  # bytes
 
 
 class Versions:
-    """Committed versions.  Trio thread only, but for `manifest_of`, which may be called anywhere."""
+    """Committed versions.  Trio thread only, but for `load_head` and `load_manifest`."""
 
     def __init__(self, block: Superblock, volume: LocalVolume, calls: Syscalls) -> None:
         self._directory, self._calls, self._volume = block.directory, calls, volume
@@ -186,7 +186,9 @@ class Versions:
     def load_manifest(self, manifest_id: str) -> Manifest:
         """Read and prove a manifest, past the cache.  Any thread.  Raises Corrupt."""
         try:
-            return decode_manifest(manifest_id, self._volume.get("manifests", manifest_id, MANIFEST_MAX))
+            return decode_manifest(
+                manifest_id, self._volume.get("manifests", manifest_id, MANIFEST_MAX)
+            )
         except NotFound as error:
             raise Corrupt(f"manifest {manifest_id} is missing") from error
         except OSError as error:
@@ -216,7 +218,9 @@ class Versions:
             with contextlib.suppress(Corrupt):
                 other = self.manifest(self.head(job, neighbour))
                 theirs = pages_by_pack(other) if other else {}
-                mine = {p: np.setdiff1d(m, theirs[p]) if p in theirs else m for p, m in mine.items()}
+                mine = {
+                    p: np.setdiff1d(m, theirs[p]) if p in theirs else m for p, m in mine.items()
+                }
         documents = self._volume.size("manifests", manifest.manifest_id)
         with contextlib.suppress(NotFound):
             documents += self._volume.size("tables", manifest.manifest_id)

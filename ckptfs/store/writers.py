@@ -68,7 +68,11 @@ class Writers:
         session = self._begin_session(job, version, expect_bytes)
         hashing, writing = self._work_threads()
         packs = PackSet(
-            self._volume, self._calls, bytes.fromhex(session.session_id), writing.submit, self.degrade
+            self._volume,
+            self._calls,
+            bytes.fromhex(session.session_id),
+            writing.submit,
+            self.degrade,
         )
         try:
             promise = self.space.promise(expect_bytes, lambda: packs.written_bytes)
@@ -142,7 +146,7 @@ class Writers:
         return None
 
     def _load_known(self, source: Head | None, job: JobId) -> Known:
-        """Return the pages of the version before.  Hashing thread.  Damage means: none are known."""
+        """Return the pages of the version before, none when damaged.  Hashing thread."""
         if source is None or not source.files:
             return Known()
         try:

@@ -1,0 +1,120 @@
+"""`ckptfs check`: proves head → manifest → pack → bytes of a whole store.  Blocking.
+
+Changes nothing, takes no lock, may run beside a daemon.  What no head refers
+to is garbage, not an error; a sealed pack must prove itself all the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import blake3
+
+from ..errors import CkptfsError, Corrupt
+from ..model import Head
+from . import layout
+from .blocks import BlockLoader, PackFiles
+from .manifest import Manifest, make_known
+from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
+from .superblock import Superblock, open_superblock
+from .syscalls import Syscalls
+from .verification import find_mismatches
+from .versions import Versions
+from .volume import LocalVolume
+
+
+def check(store_dir: Path) -> list[str]:
+    """Return one sentence per thing that is wrong with the store; none: all of it is proved."""
+    calls = Syscalls()
+    try:
+        block = open_superblock(store_dir, calls, lock=False)
+    except (CkptfsError, OSError) as error:
+        return [str(error)]
+    return list(_Check(block, calls).run())
+
+
+class _Check:
+    def __init__(self, block: Superblock, calls: Syscalls) -> None:
+        self._volume = LocalVolume(block.directory, calls)
+        self._versions = Versions(block, self._volume, calls)
+        self._packs = PackFiles(self._volume, calls)
+        self._loader = BlockLoader(self._packs)
+        self._block = block
+
+    def run(self) -> Iterator[str]:
+        for pack_id in self._volume.names("packs"):
+            yield from self._pack(pack_id)
+        for job in self._versions.jobs():
+            for version in self._versions.versions(job):
+                try:
+                    yield from self._version(self._versions.load_head(job, version))
+                except Corrupt as error:
+                    yield f"{job} version {version}: {error}"
+        yield from self._markers()
+
+    def _pack(self, pack_id: str) -> Iterator[str]:
+        try:
+            pack = self._packs.get(pack_id)
+            footer = pack.footer
+            if footer.page_end > 1 and pack.bad_regions(0, footer.page_end - 1):
+                yield f"pack {pack_id}: a region does not match its checksum"
+        except Corrupt as error:
+            yield f"pack {pack_id}: {error}"
+        if os.stat(self._volume.path("packs", pack_id)).st_mode & 0o777 != 0o400:
+            yield f"pack {pack_id}: a sealed pack has mode 0400"
+
+    def _version(self, head: Head) -> Iterator[str]:
+        what = f"{head.job} version {head.version}"
+        if head.logical_bytes != sum(entry.size_bytes for entry in head.files):
+            yield f"{what}: the head's sizes do not add up"
+        if not head.files:
+            return
+        manifest = self._versions.load_manifest(head.files[0].manifest.partition(":")[0])
+        for damage in find_mismatches(head, manifest):
+            yield f"{what}: {damage}"
+        yield from self._files(what, manifest)
+        yield from self._table(what, manifest)
+
+    def _files(self, what: str, manifest: Manifest) -> Iterator[str]:
+        for file in manifest.files:
+            whole = blake3.blake3()
+            place = layout.file_path(file.unit, file.name)
+            for block in range(block_count(file.size_bytes)):
+                try:
+                    whole.update(self._loader.load(manifest, file, block))
+                except Corrupt as error:
+                    yield f"{what}: {place}, block {block}: {error}"
+                    break
+            else:
+                if whole.digest() != file.blake3:
+                    yield f"{what}: {place} does not match its hash"
+
+    def _table(self, what: str, manifest: Manifest) -> Iterator[str]:
+        """A page table must name the pages that are really there: hits rely on it."""
+        pages = sum(page_count(file.size_bytes) for file in manifest.files)
+        try:
+            table = self._volume.get("tables", manifest.manifest_id, pages * HASH_SIZE + 1)
+            known = make_known(manifest, table, [True] * len(manifest.packs))
+        except CkptfsError as error:
+            yield f"{what}: {error}"
+            return
+        for file in manifest.files:
+            with contextlib.suppress(Corrupt):  # said above
+                if file.size_bytes:
+                    block = bytes(self._loader.load(manifest, file, 0))
+                    block = block.ljust(page_count(len(block)) * PAGE, b"\0")
+                    rows = known.files[file.unit, file.name].hashes
+                    if (
+                        hash_pages(block, self._block.page_seed) != rows[: len(block) // PAGE]
+                    ).any():
+                        yield f"{what}: the page table of {file.name} is not of its pages"
+
+    def _markers(self) -> Iterator[str]:
+        for place in Syscalls().scan(self._block.directory / layout.HEADS):
+            names = {entry.name for entry in Syscalls().scan(Path(place.path))}
+            for name in sorted(names):
+                if layout.head_version(name.partition(".")[0]) is None and name[:1] != ".":
+                    yield f"heads/{place.name}/{name} does not belong there"
