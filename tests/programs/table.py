@@ -14,7 +14,7 @@ PYTHON = "/usr/bin/python3"
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """One program.  *argv* holds ``{steps}``, ``{delay}`` and perhaps ``{port}``, a free TCP port."""
+    """One program: *argv* holds ``{steps}``, ``{delay}`` and perhaps ``{port}``, a free port."""
 
     name: str  # also of its oracle
     source: str
