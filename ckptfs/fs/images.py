@@ -1,0 +1,62 @@
+"""Sealed files: byte ranges of a version's images from the store, verified before they are given out."""
+
+from __future__ import annotations
+
+import trio
+
+from ..coordinator.api import Service
+from ..errors import Corrupt, Forbidden, TimedOut
+from ..store.api import Damage, Reader
+from .nodes import Node
+
+READ_DEADLINE_S = 60.0  # for one request; a caller inside read(2) cannot be killed
+
+
+class OpenImage:
+    """One open image file."""
+
+    def __init__(self, service: Service, node: Node, reader: Reader) -> None:
+        self._service = service
+        self._node = node
+        self._reader = reader
+
+    async def read(self, offset: int, size: int) -> bytes:
+        """Return verified bytes.  Raises Corrupt (EIO) and has the damage recorded, TimedOut."""
+        try:
+            with trio.fail_after(READ_DEADLINE_S):
+                return await self._reader.read(offset, size)
+        except trio.TooSlowError:
+            raise TimedOut(f"the store did not answer within {READ_DEADLINE_S:.0f} s") from None
+        except Corrupt as error:
+            report_damage(self._service, self._node, error)
+            raise
+
+    async def write(self, offset: int, data: bytes) -> int:
+        """Refuse: a version is immutable."""
+        raise Forbidden("a version cannot be changed")
+
+    def close(self) -> None:
+        """Let the version go."""
+        self._reader.close()
+
+
+def open_image(service: Service, node: Node) -> OpenImage:
+    """Open a sealed file.  Raises NotFound, Corrupt (and has the damage recorded)."""
+    try:
+        reader = service.store.open(node.job, node.version, node.unit, node.name)
+    except Corrupt as error:
+        report_damage(service, node, error)
+        raise
+    return OpenImage(service, node, reader)
+
+
+def report_damage(service: Service, node: Node, error: Corrupt) -> None:
+    """Tell the service what the store found wrong with the file behind *node*."""
+    known = [
+        damage
+        for damage in service.store.damage(node.job, node.version)
+        if damage.unit == node.unit and damage.name == node.name
+    ]
+    found = known or [Damage(node.job, node.version, node.unit, node.name, -1, str(error))]
+    for damage in found:
+        service.note_damage(damage)

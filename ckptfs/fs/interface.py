@@ -1,0 +1,314 @@
+"""THE TABLE: every control file of the service, of a job and of a version.
+
+This is the ABI.  ``docs/control-files.md`` is generated from it.  What a row
+prints is in `shows`, what a write does in `verbs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from . import shows, verbs
+from .control import ControlFile
+from .views import JobView, ServiceView, VersionView
+
+T = TypeVar("T")
+
+
+def _table(*rows: ControlFile[T]) -> dict[str, ControlFile[T]]:
+    return {row.name: row for row in rows}
+
+
+def _last(name: str) -> Callable[[JobView], str]:
+    return lambda view: shows.last_request(view, name)
+
+
+SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
+    ControlFile(
+        "version",
+        0o444,
+        "The program's version, and the number that is raised when a file or key here changes meaning.",
+        "$ cat ctl/version\nckptfs 0.1.0\nabi 1",
+        shows.version,
+    ),
+    ControlFile(
+        "health",
+        0o444,
+        "`ok`, or one sentence per trouble with what to do about it.",
+        "$ cat ctl/health\nok",
+        shows.health,
+        pollable=True,
+    ),
+    ControlFile(
+        "checkpointers",
+        0o444,
+        "Every checkpointer this build knows, whether it works here, and if not, why (blanks as `_`).",
+        "$ cat ctl/checkpointers\ncriu available=1 version=4.2.1 capabilities=file_locks,multithread,sockets",
+        shows.checkpointers,
+    ),
+    ControlFile(
+        "nodes",
+        0o444,
+        "The grid nodes: how many job units run there and which checkpointers work.",
+        "$ cat ctl/nodes\nn1 state=up units=3 load=0.4 checkpointers=criu",
+        shows.nodes,
+        pollable=True,
+    ),
+    ControlFile(
+        "submit",
+        0o666,
+        "Write the name of your own file in `ctl/spool/` (JSDL) to start it as a job; the answer is the job's id.",
+        "$ cp heat.jsdl ctl/spool/\n$ exec 3<>ctl/submit; echo heat.jsdl >&3; read -u3 job; echo $job\nheat.42",
+        shows.last_submitted,
+        verbs.submit,
+        usage="echo NAME > submit: start the JSDL document ctl/spool/NAME as a job",
+        is_bare_verb=True,
+    ),
+    ControlFile(
+        "volumes",
+        0o444,
+        "The places that hold packs; `verified` is the share of versions that were read back whole.",
+        "$ cat ctl/volumes\nlocal state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%",
+        shows.volumes,
+        pollable=True,
+    ),
+    ControlFile(
+        "degraded",
+        0o600,
+        "`0`, or `1` and why the store takes no more writes; `0` is accepted once it is mended.",
+        "# cat ctl/degraded\n0",
+        shows.degraded,
+        verbs.clear_degraded,
+        pollable=True,
+    ),
+    ControlFile(
+        "stat",
+        0o444,
+        "Space, versions and jobs by state now, then what was counted since the service started.",
+        "$ grep stored ctl/stat\nstored_bytes 1073741824",
+        shows.service_stat,
+    ),
+    ControlFile(
+        "events",
+        0o444,
+        "Counters that only grow: poll it, then compare to see what happened and how often.",
+        "$ cat ctl/events\nsubmitted 3",
+        shows.service_events,
+        pollable=True,
+    ),
+    ControlFile(
+        "metrics",
+        0o444,
+        "The same figures as OpenMetrics text, for a monitoring system to scrape.",
+        "$ tail -2 ctl/metrics\nckptfs_submitted_total 3\n# EOF",
+        shows.metrics,
+    ),
+)
+
+JOB_FILES: dict[str, ControlFile[JobView]] = _table(
+    ControlFile(
+        "state",
+        0o444,
+        "`pending`, `running`, `checkpointing`, `restarting`, `suspended`, `done` or `failed (reason)`.",
+        "$ cat heat.42/ctl/state\nrunning",
+        shows.job_state,
+        pollable=True,
+    ),
+    ControlFile(
+        "checkpoint",
+        0o640,
+        "Write `1`, or `keep=yes incremental=yes note=word`, to take a version; the answer is its number.",
+        "$ exec 3<>heat.42/ctl/checkpoint; echo 1 >&3; read -u3 v; echo $v\n7\n$ cat heat.42/ctl/checkpoint\n7 complete",
+        lambda view: shows.outcome(view.job.checkpoint),
+        verbs.checkpoint,
+        pollable=True,
+        usage="echo 1 > checkpoint, or: keep=yes incremental=yes note=word",
+    ),
+    ControlFile(
+        "restart",
+        0o640,
+        "Write a version number or `latest`, then `as=clone`, `stopped=yes` or `JobUnit_1=node`, to restart it.",
+        "$ echo latest > heat.42/ctl/restart\n$ cat heat.42/ctl/restart\n7 running",
+        lambda view: shows.outcome(view.job.restart),
+        verbs.restart,
+        pollable=True,
+        usage="echo 7 > restart, or: latest, 7 as=clone, 7 stopped=yes, 7 JobUnit_1=node",
+    ),
+    ControlFile(
+        "suspend",
+        0o640,
+        "Write `1` to take a version and then end the job's processes; the answer is the version.",
+        "$ echo 1 > heat.42/ctl/suspend\n$ cat heat.42/ctl/state\nsuspended",
+        _last("suspend"),
+        verbs.suspend,
+        usage="echo 1 > suspend: checkpoint, then kill; resume starts it again",
+        is_bare_verb=True,
+    ),
+    ControlFile(
+        "resume",
+        0o640,
+        "Write `1` to restart a suspended job from its newest version; the answer is the version.",
+        "$ echo 1 > heat.42/ctl/resume\n$ cat heat.42/ctl/state\nrunning",
+        _last("resume"),
+        verbs.resume,
+        usage="echo 1 > resume: restart the newest version",
+        is_bare_verb=True,
+    ),
+    ControlFile(
+        "kill",
+        0o600,
+        "Write `1` to kill every process of the job.",
+        "$ echo 1 > heat.42/ctl/kill\n$ cat heat.42/ctl/exit_status\nsignal 9",
+        _last("kill"),
+        verbs.kill,
+        usage="echo 1 > kill: kill every process of the job",
+        is_bare_verb=True,
+    ),
+    ControlFile(
+        "signal",
+        0o640,
+        "Write a signal's number or name, then `only=PIDS`, `except=PIDS` or `master`; alone it goes to all processes.",
+        "$ echo USR1 master > heat.42/ctl/signal",
+        _last("signal"),
+        verbs.signal,
+        usage="echo 15 > signal, or: TERM, 15 only=4711,4712, 15 except=4711, 15 master",
+        is_bare_verb=True,
+    ),
+    ControlFile(
+        "protocol",
+        0o640,
+        "How the units of the job are checkpointed together; the current choice is in brackets.",
+        "$ cat heat.42/ctl/protocol\n[coordinated] independent",
+        shows.protocol,
+        verbs.set_protocol,
+    ),
+    ControlFile(
+        "retention",
+        0o640,
+        "How many restartable versions are kept; `keep_last 0` keeps all.",
+        "$ echo keep_last 3 > heat.42/ctl/retention\n$ cat heat.42/ctl/retention\nkeep_last 3",
+        shows.retention,
+        verbs.set_retention,
+    ),
+    ControlFile(
+        "units",
+        0o444,
+        "One line per job unit: its node, the host's pid of its root process, and who checkpoints it.",
+        "$ cat heat.42/ctl/units\nJobUnit_1 node=n1 pid=4711 translib=criu state=running",
+        shows.units,
+    ),
+    ControlFile(
+        "exit_status",
+        0o444,
+        "`none` while the job runs, then the exit code or `signal 9`.",
+        "$ cat heat.42/ctl/exit_status\n0",
+        shows.exit_status,
+        pollable=True,
+    ),
+    ControlFile(
+        "blockers",
+        0o444,
+        "What would make a checkpoint of this job fail right now, one sentence each; empty means nothing.",
+        "$ cat heat.42/ctl/blockers",
+        shows.blockers,
+        refresh=verbs.refresh_blockers,
+    ),
+    ControlFile(
+        "stat",
+        0o444,
+        "Figures of the last checkpoint and restart, and how far a save in work has come.",
+        "$ grep frozen heat.42/ctl/stat\nlast_frozen_usec 412034",
+        shows.job_stat,
+    ),
+    ControlFile(
+        "events",
+        0o444,
+        "Counters of what happened to the job; they only grow.",
+        "$ grep complete heat.42/ctl/events\ncomplete 7",
+        shows.job_events,
+        pollable=True,
+    ),
+    ControlFile(
+        "error",
+        0o444,
+        "The last request that was refused, or operation that failed, with its time; empty if none.",
+        "$ cat heat.42/ctl/error\n2026-11-20T11:52:03Z checkpoint: version 7 is being saved",
+        shows.job_error,
+    ),
+    ControlFile(
+        "stdout",
+        0o444,
+        "The path of the file that takes the job's standard output.",
+        '$ tail -f "$(cat heat.42/ctl/stdout)"',
+        shows.stdout,
+    ),
+    ControlFile(
+        "stderr",
+        0o444,
+        "The path of the file that takes the job's standard error.",
+        '$ cat "$(cat heat.42/ctl/stderr)"',
+        shows.stderr,
+    ),
+    ControlFile(
+        "jsdl",
+        0o444,
+        "The job's description as it was submitted.",
+        "$ cat heat.42/ctl/jsdl > again.jsdl",
+        shows.jsdl,
+    ),
+    ControlFile(
+        "jobinfo.xml",
+        0o444,
+        "State, times and processes of the job as XML (`jobInfoList`), taken when the file is opened.",
+        "$ xmllint --xpath '//metric[name=\"status\"]/value' heat.42/ctl/jobinfo.xml",
+        verbs.jobinfo,
+        refresh=verbs.refresh_processes,
+    ),
+)
+
+VERSION_FILES: dict[str, ControlFile[VersionView]] = _table(
+    ControlFile(
+        "state",
+        0o444,
+        "`restartable`, or `damaged` and what is wrong.",
+        "$ cat heat.42/7/ctl/state\nrestartable",
+        shows.version_state,
+        pollable=True,
+    ),
+    ControlFile(
+        "restart",
+        0o640,
+        "Write `1`, with the options of the job's own `restart`, to restart this version.",
+        "$ echo 1 > heat.42/7/ctl/restart\n$ cat heat.42/7/ctl/restart\n7 running",
+        shows.version_restart,
+        verbs.restart_version,
+        pollable=True,
+        usage="echo 1 > restart, or: 1 as=clone, 1 stopped=yes",
+    ),
+    ControlFile(
+        "pin",
+        0o640,
+        "`1` keeps this version from being removed by anybody or anything.",
+        "$ echo 1 > heat.42/7/ctl/pin\n$ rmdir heat.42/7\nrmdir: failed to remove 'heat.42/7': Device or resource busy",
+        shows.pin,
+        verbs.set_pin,
+    ),
+    ControlFile(
+        "verify",
+        0o640,
+        "Write `1` to have every byte read and hashed; prints when that was last done, how far it is, or what is wrong.",
+        "$ echo 1 > heat.42/7/ctl/verify\n$ cat heat.42/7/ctl/verify\nok 2026-11-20T11:52:03Z",
+        shows.verify,
+        verbs.verify,
+        pollable=True,
+        usage="echo 1 > verify: read and hash everything",
+    ),
+    ControlFile(
+        "stat",
+        0o444,
+        "Sizes, time, purpose and note of this version.",
+        "$ grep frozen heat.42/7/ctl/stat\nfrozen_usec 412034",
+        shows.version_stat,
+    ),
+)

@@ -1,0 +1,109 @@
+"""Commands written to control files → request records.  Pure."""
+
+from __future__ import annotations
+
+import signal
+
+from ..coordinator.api import CheckpointRequest, RestartRequest, SignalRequest
+from ..errors import InvalidInput, NotFound, OutOfRange
+from ..ids import UnitName, Version, parse_unit_name, parse_version
+from .control import parse_choice, parse_count, parse_keys
+
+NOTE_MAX = 256  # characters
+SIGNAL_MAX = 64  # highest signal number of Linux
+PIDS_MAX = 1024  # in one only= or except=
+YES_NO = {"yes": True, "no": False}
+SIGNALS = {member.name.removeprefix("SIG"): int(member) for member in signal.Signals}
+
+
+def parse_checkpoint(text: str) -> CheckpointRequest:
+    """Parse ``1`` or ``keep=yes incremental=yes note=word``.  Raises InvalidInput, OutOfRange."""
+    if text == "1":
+        return CheckpointRequest()
+    keys = parse_keys(text.split(), ("keep", "incremental", "note"))
+    note = keys.get("note", "")
+    if len(note) > NOTE_MAX:
+        raise OutOfRange(f"a note has at most {NOTE_MAX} characters")
+    return CheckpointRequest(
+        keep=parse_choice(keys.get("keep", "no"), YES_NO),
+        incremental=parse_choice(keys.get("incremental", "no"), YES_NO),
+        note=note,
+    )
+
+
+def parse_restart(text: str) -> RestartRequest:
+    """Parse ``7``, ``latest``, ``7 as=clone``, ``7 stopped=yes``, ``7 JobUnit_2=n3``.
+
+    Raises InvalidInput (EINVAL) for what does not parse, NotFound (ENOENT)
+    for a version number that cannot exist.
+    """
+    first, *words = text.split()
+    version = None if first == "latest" else _version(first)
+    return restart_of(version, words)
+
+
+def restart_of(version: Version | None, words: list[str]) -> RestartRequest:
+    """Return the request for *version* with the options in *words*.  Raises InvalidInput."""
+    placement = {
+        _unit(word): word.partition("=")[2] for word in words if word.startswith("JobUnit_")
+    }
+    if not all(placement.values()):
+        raise InvalidInput("a unit needs the name of a node: JobUnit_1=<node>")
+    rest = [word for word in words if not word.startswith("JobUnit_")]
+    if len(placement) + len(rest) != len(words):
+        raise InvalidInput("a unit is named twice")
+    keys = parse_keys(rest, ("as", "stopped"))
+    return RestartRequest(
+        version=version,
+        as_clone=parse_choice(keys.get("as", "job"), {"clone": True, "job": False}),
+        stopped=parse_choice(keys.get("stopped", "no"), YES_NO),
+        placement=placement,
+    )
+
+
+def _version(word: str) -> Version:
+    if not (word.isascii() and word.isdigit()):
+        raise InvalidInput(f"expected a version number or latest, not {word!r}")
+    return parse_version(word)
+
+
+def _unit(word: str) -> UnitName:
+    try:
+        return parse_unit_name(word.partition("=")[0])
+    except NotFound as error:
+        raise InvalidInput(str(error)) from None
+
+
+def parse_signal(text: str) -> SignalRequest:
+    """Parse ``15``, ``TERM``, ``15 only=4711,4712``, ``15 except=…``, ``15 master``.
+
+    Raises InvalidInput, OutOfRange (ERANGE) for a number that is no signal.
+    """
+    first, *words = text.split()
+    name = first.removeprefix("SIG")
+    number = SIGNALS[name] if name in SIGNALS else parse_count(first, low=1, high=SIGNAL_MAX)
+    if words == ["master"]:
+        return SignalRequest(number, master=True)
+    if len(words) > 1:
+        raise InvalidInput("only one of only=, except= and master")
+    keys = parse_keys(words, ("only", "except"))
+    return SignalRequest(
+        number, only=_pids(keys.get("only", "")), others=_pids(keys.get("except", ""))
+    )
+
+
+def _pids(text: str) -> tuple[int, ...]:
+    if not text:
+        return ()
+    words = text.split(",")
+    if len(words) > PIDS_MAX:
+        raise OutOfRange(f"at most {PIDS_MAX} processes can be named")
+    return tuple(parse_count(word, low=1, high=2**22) for word in words)
+
+
+def parse_retention(text: str) -> int:
+    """Parse ``keep_last 5``; 0 keeps all.  Raises InvalidInput, OutOfRange."""
+    words = text.split()
+    if len(words) != 2 or words[0] != "keep_last":
+        raise InvalidInput(f"write keep_last and a number, not {text!r}")
+    return parse_count(words[1], low=0, high=1_000_000)

@@ -1,0 +1,271 @@
+"""The texts that control files print.  Pure: records in, text out."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+from .. import __version__
+from ..coordinator.api import Outcome
+from ..errors import CkptfsError
+from ..ids import Version
+from ..model import JobState, Protocol
+from .control import render_choice, render_flat, render_list, render_nested
+from .views import JobView, ServiceView, VersionView
+
+ABI = 1  # raised when a key or a file is renamed or taken away
+NS = 1_000_000_000
+
+
+def time_text(time_ns: int) -> str:
+    """Return nanoseconds since the epoch as ``2026-11-20T11:52:03Z``."""
+    return datetime.fromtimestamp(time_ns // NS, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+# the service
+
+
+def version(view: ServiceView) -> str:
+    """``ckptfs 0.1.0``, ``abi 1``."""
+    return render_flat({"ckptfs": __version__, "abi": ABI})
+
+
+def health(view: ServiceView) -> str:
+    """``ok``, or one sentence per trouble."""
+    return render_list(view.service.health()) or "ok\n"
+
+
+def checkpointers(view: ServiceView) -> str:
+    """One line per translib; a reason where it does not work."""
+    rows: dict[str, dict[str, object]] = {}
+    for name, found in sorted(view.service.checkpointers().items()):
+        rows[name] = {
+            "available": int(found.available),
+            "version": found.version or "none",
+            "capabilities": ",".join(sorted(found.capabilities)),
+        }
+        if found.reason:
+            rows[name]["reason"] = found.reason
+    return render_nested(rows)
+
+
+def nodes(view: ServiceView) -> str:
+    """The one node there is."""
+    service = view.service
+    units = (unit for job in service.jobs() for unit in service.job(job).units.values())
+    name = service.node_name()
+    working = [key for key, found in sorted(service.checkpointers().items()) if found.available]
+    facts = {
+        "state": "up",
+        "units": sum(unit.node == name and unit.pid > 0 for unit in units),
+        "load": f"{view.around.load():.1f}",
+        "checkpointers": ",".join(working),
+    }
+    return render_nested({name: facts})
+
+
+def last_submitted(view: ServiceView) -> str:
+    """The id the reader's user submitted last."""
+    return f"{view.around.recollection.submitted.get(view.uid, 'none')}\n"
+
+
+def volumes(view: ServiceView) -> str:
+    """The one local volume; *verified* is the share of versions that were read back whole."""
+    service, store = view.service, view.service.store
+    usage = service.usage()
+    pairs = [(job, v) for job in service.jobs() for v in service.job(job).versions]
+    verified = sum(store.verified_ns(job, v) > 0 for job, v in pairs)
+    facts = {
+        "state": "readonly" if store.degraded() else "up",
+        "domain": service.node_name(),
+        "used_bytes": usage.stored_bytes,
+        "free_bytes": usage.free_bytes,
+        "verified": f"{100 * verified // len(pairs) if pairs else 100}%",
+    }
+    return render_nested({"local": facts})
+
+
+def degraded(view: ServiceView) -> str:
+    """``0``, or ``1 (why)``."""
+    reason = view.service.store.degraded()
+    return f"1 ({' '.join(reason.split())})\n" if reason else "0\n"
+
+
+def usage_counts(view: ServiceView) -> dict[str, int]:
+    """The figures that go up and down: space, versions, jobs by state."""
+    usage = view.service.usage()
+    counts = {
+        "total_bytes": usage.total_bytes,
+        "free_bytes": usage.free_bytes,
+        "reserved_bytes": usage.reserved_bytes,
+        "stored_bytes": usage.stored_bytes,
+        "logical_bytes": usage.logical_bytes,
+        "versions": usage.versions,
+        "packs": usage.packs,
+    }
+    states = [view.service.job(job).state for job in view.service.jobs()]
+    return counts | {f"jobs_{state}": states.count(state) for state in JobState}
+
+
+def service_stat(view: ServiceView) -> str:
+    """Space and jobs now, then everything counted since the service started."""
+    return render_flat({**usage_counts(view), **view.service.counters()})
+
+
+def service_events(view: ServiceView) -> str:
+    """Counters alone: they only grow, so a reader that slept can see how much it missed."""
+    return render_flat(view.service.counters())
+
+
+def metrics(view: ServiceView) -> str:
+    """OpenMetrics 1.0 text."""
+    lines: list[str] = []
+    for name, value in usage_counts(view).items():
+        lines += [f"# TYPE ckptfs_{name} gauge", f"ckptfs_{name} {value}"]
+    for name, value in view.service.counters().items():
+        lines += [f"# TYPE ckptfs_{name} counter", f"ckptfs_{name}_total {value}"]
+    return render_list([*lines, "# EOF"])
+
+
+# jobs
+
+
+def outcome(value: Outcome | None) -> str:
+    """``7 saving``, ``7 failed (reason)`` or ``none``."""
+    return f"{' '.join(str(value).split())}\n" if value is not None else "none\n"
+
+
+def job_state(view: JobView) -> str:
+    """One word, with the reason where it failed."""
+    return f"{' '.join(view.job.state_text.split())}\n"
+
+
+def last_request(view: JobView, name: str) -> str:
+    """What was last written to the verb *name*."""
+    return f"{view.around.recollection.requests.get((view.job.id, name), 'none')}\n"
+
+
+def protocol(view: JobView) -> str:
+    """Both protocols, the current one in brackets."""
+    return render_choice(Protocol, view.job.protocol)
+
+
+def retention(view: JobView) -> str:
+    """``keep_last 3``."""
+    return render_flat({"keep_last": view.job.keep_last})
+
+
+def units(view: JobView) -> str:
+    """One line per job unit."""
+    return render_nested(
+        {
+            name: {
+                "node": unit.node,
+                "pid": unit.pid,
+                "translib": unit.translib,
+                "state": unit.state,
+            }
+            for name, unit in view.job.units.items()
+        }
+    )
+
+
+def exit_status(view: JobView) -> str:
+    """``none``, ``0`` … ``255`` or ``signal 9``."""
+    ended = view.job.exit
+    return f"{ended if ended is not None else 'none'}\n"
+
+
+def blockers(view: JobView) -> str:
+    """One sentence per thing that would make a checkpoint fail now."""
+    return render_list(view.job.blockers)
+
+
+def job_stat(view: JobView) -> str:
+    """Flat figures, with the progress of a save in work."""
+    job = view.job
+    saving = job.checkpoint if job.checkpoint and job.checkpoint.word == "saving" else None
+    progress = {
+        "saving_done_bytes": saving.done_bytes if saving else 0,
+        "saving_total_bytes": saving.total_bytes if saving else 0,
+    }
+    return render_flat({**job.stat, **progress, "versions": len(job.versions)})
+
+
+def job_events(view: JobView) -> str:
+    """Flat counters of what happened to the job."""
+    return render_flat(view.job.events)
+
+
+def job_error(view: JobView) -> str:
+    """The last failure, of a request refused here or of an operation later: whichever is newer."""
+    refused = view.around.recollection.failures.get(view.job.id, "")
+    # both begin with the same form of UTC time, so the newer one is the greater text
+    return render_list(filter(None, [max(view.job.error, refused)]))
+
+
+def jsdl(view: JobView) -> str:
+    """The document as submitted."""
+    text = view.job.spec.jsdl
+    return text if not text or text.endswith("\n") else text + "\n"
+
+
+def stdout(view: JobView) -> str:
+    """The path of the file that takes the job's standard output."""
+    return render_list([view.job.stdout])
+
+
+def stderr(view: JobView) -> str:
+    """The path of the file that takes the job's standard error."""
+    return render_list([view.job.stderr])
+
+
+# versions
+
+
+def version_state(view: VersionView) -> str:
+    """``restartable`` or ``damaged (file, block)``."""
+    view.check()
+    return render_list([view.service.version_state(view.id, view.version)])
+
+
+def version_restart(view: VersionView) -> str:
+    """The job's last restart if it was of this version."""
+    last = view.check().restart
+    return outcome(last if last is not None and last.version == view.version else None)
+
+
+def pin(view: VersionView) -> str:
+    """``0`` or ``1``."""
+    view.check()
+    return f"{int(view.service.store.pinned(view.id, view.version))}\n"
+
+
+def verify(view: VersionView) -> str:
+    """``never``, ``ok 2026-…``, ``running 40%``, ``damaged (file)``."""
+    view.check()
+    return render_list([view.service.verify_text(view.id, view.version)])
+
+
+def version_stat(view: VersionView) -> str:
+    """Flat figures of one version; those of the head are absent when it cannot be read."""
+    view.check()
+    figures: dict[str, object] = {"version": view.version}
+    try:
+        head = view.service.head(view.id, Version(view.version))
+        figures |= {
+            "committed_at": time_text(head.committed_ns),
+            "logical_bytes": head.logical_bytes,
+            "stored_bytes": head.stored_bytes,
+            "unique_bytes": view.service.store.unique_bytes(view.id, view.version),
+            "frozen_usec": head.frozen_usec,
+            "files": len(head.files),
+            "purpose": head.purpose,
+            "initiator": head.initiator,
+            "protocol": head.protocol,
+            "keep": int(head.keep),
+        }
+    except CkptfsError:
+        return render_flat(figures)
+    if head.note:
+        figures["note"] = " ".join(head.note.split())
+    return render_flat(figures)

@@ -1,0 +1,132 @@
+"""What a write to a control file asks of the service: parse, ask, answer in one line."""
+
+from __future__ import annotations
+
+from ..coordinator.api import RestartRequest
+from ..errors import Busy, InvalidInput
+from ..model import Caller, Protocol
+from .control import expect_one, parse_choice, parse_count
+from .documents import render_jobinfo
+from .requests import parse_checkpoint, parse_restart, parse_retention, parse_signal, restart_of
+from .views import JobView, ServiceView, VersionView
+
+# the service
+
+
+async def submit(view: ServiceView, text: str, caller: Caller) -> str:
+    """Submit the caller's own file in ``spool/``; answer: the job's id."""
+    job = await view.service.submit(caller, view.around.spool.document(text, caller))
+    view.around.recollection.submitted[caller.uid] = job
+    return job
+
+
+async def clear_degraded(view: ServiceView, text: str, caller: Caller) -> str:
+    """Accept 0; a store that is degraded stays so until it has been repaired."""
+    if text != "0":
+        raise InvalidInput(f"write 0, not {text!r}")
+    reason = view.service.store.degraded()
+    if reason:
+        raise Busy(f"the store is still damaged: {reason}")
+    return "0"
+
+
+# jobs
+
+
+async def checkpoint(view: JobView, text: str, caller: Caller) -> str:
+    """Start a checkpoint; answer: the version."""
+    request = parse_checkpoint(text)
+    return str(await view.service.request_checkpoint(view.job.id, caller, request))
+
+
+async def restart(view: JobView, text: str, caller: Caller) -> str:
+    """Start a restart; answer: the version, or the id of the clone."""
+    return await view.service.request_restart(view.job.id, caller, parse_restart(text))
+
+
+async def suspend(view: JobView, text: str, caller: Caller) -> str:
+    """Checkpoint, then kill; answer: the version."""
+    expect_one(text)
+    answer = str(await view.service.request_suspend(view.job.id, caller))
+    view.around.recollection.requests[view.id, "suspend"] = text
+    return answer
+
+
+async def resume(view: JobView, text: str, caller: Caller) -> str:
+    """Restart the newest version of a suspended job; answer: the version."""
+    expect_one(text)
+    answer = str(await view.service.request_resume(view.job.id, caller))
+    view.around.recollection.requests[view.id, "resume"] = text
+    return answer
+
+
+async def kill(view: JobView, text: str, caller: Caller) -> str:
+    """Kill every process of the job."""
+    expect_one(text)
+    await view.service.request_kill(view.job.id, caller)
+    view.around.recollection.requests[view.id, "kill"] = text
+    return text
+
+
+async def signal(view: JobView, text: str, caller: Caller) -> str:
+    """Send a signal to processes of the job."""
+    await view.service.request_signal(view.job.id, caller, parse_signal(text))
+    view.around.recollection.requests[view.id, "signal"] = text
+    return text
+
+
+async def set_protocol(view: JobView, text: str, caller: Caller) -> str:
+    """Choose how the units are checkpointed together."""
+    choice = parse_choice(text, {str(word): word for word in Protocol})
+    view.service.set_protocol(view.job.id, caller, choice)
+    return text
+
+
+async def set_retention(view: JobView, text: str, caller: Caller) -> str:
+    """Choose how many versions are kept."""
+    view.service.set_keep_last(view.job.id, caller, parse_retention(text))
+    return text
+
+
+async def refresh_blockers(view: JobView) -> None:
+    """Ask the nodes what would make a checkpoint fail now."""
+    await view.service.refresh_blockers(view.job.id)
+
+
+async def refresh_processes(view: JobView) -> None:
+    """Ask the nodes for the job's processes."""
+    view.processes = await view.service.processes(view.job.id)
+
+
+def jobinfo(view: JobView) -> str:
+    """Render ``jobinfo.xml`` with the processes found at open."""
+    now_ns = view.around.clock_ns()
+    return render_jobinfo(view.job, view.processes, view.service.node_name(), now_ns)
+
+
+# versions
+
+
+async def restart_version(view: VersionView, text: str, caller: Caller) -> str:
+    """Restart this version; answer: the version, or the id of the clone."""
+    first, *words = text.split()
+    expect_one(first)
+    view.check()
+    request: RestartRequest = restart_of(view.version, words)
+    return await view.service.request_restart(view.id, caller, request)
+
+
+async def set_pin(view: VersionView, text: str, caller: Caller) -> str:
+    """Pin (1) or unpin (0): a pinned version is never removed."""
+    wanted = bool(parse_count(text, low=0, high=1))
+    view.check()
+    view.service.pin(view.id, view.version, caller, wanted)
+    return text
+
+
+async def verify(view: VersionView, text: str, caller: Caller) -> str:
+    """Start reading and hashing everything of this version."""
+    expect_one(text)
+    view.check()
+    view.service.request_verify(view.id, view.version, caller)
+    return text

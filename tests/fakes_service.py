@@ -1,0 +1,514 @@
+"""An in-memory coordinator and store that keep the contracts of the api files.
+
+Deterministic: nothing happens by itself.  A test calls `complete`, `fail`,
+`finish` … where the real service would work in the background.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ckptfs.coordinator.api import (
+    CheckpointRequest,
+    Job,
+    Outcome,
+    RestartRequest,
+    SignalRequest,
+    Subscriber,
+    UnitStatus,
+)
+from ckptfs.errors import (
+    Busy,
+    Corrupt,
+    InvalidInput,
+    NoSuchProcess,
+    NotAuthorised,
+    NotEmpty,
+    NotFound,
+    Unsupported,
+)
+from ckptfs.ids import JobId, UnitName, Version, make_job_id, unit_name
+from ckptfs.model import (
+    Caller,
+    FileEntry,
+    Head,
+    Initiator,
+    JobSpec,
+    JobState,
+    Owner,
+    Protocol,
+    Purpose,
+)
+from ckptfs.node.api import Exit, Process
+from ckptfs.store.api import Damage, Ingest, IngestFile, Usage
+from ckptfs.translib.api import Availability, Capability
+
+UNIT = unit_name(1)
+START_NS = 1_790_000_000_000_000_000
+BLOCK = 1 << 20
+
+
+class FakeIngestFile:
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.data = bytearray()
+
+    @property
+    def size_bytes(self) -> int:
+        return len(self.data)
+
+    def write(self, offset: int, data: bytes) -> int:
+        if offset > len(self.data):
+            self.data.extend(bytes(offset - len(self.data)))
+        self.data[offset : offset + len(data)] = data
+        return len(data)
+
+    async def wait_writable(self) -> None:
+        pass
+
+    async def read(self, offset: int, size: int) -> bytes:
+        return bytes(self.data[offset : offset + size])
+
+    def truncate(self, size: int) -> None:
+        self.data[:] = self.data[:size].ljust(size, b"\0")
+
+
+class FakeIngest:
+    def __init__(self, store: FakeStore, job: JobId, version: Version) -> None:
+        self.job, self.version = job, version
+        self._store = store
+        self._files: dict[tuple[UnitName, str], FakeIngestFile] = {}
+
+    def create(self, unit: UnitName, name: str) -> IngestFile:
+        if name.count("/") > 1 or ("/" in name and not name.startswith("files/")):
+            raise InvalidInput(f"an image cannot be called {name!r}")
+        file = self._files.get((unit, name))
+        if file is None:
+            file = self._files[unit, name] = FakeIngestFile(name)
+        file.truncate(0)
+        return file
+
+    def files(self, unit: UnitName) -> Mapping[str, IngestFile]:
+        return {name: file for (of, name), file in self._files.items() if of == unit}
+
+    def unlink(self, unit: UnitName, name: str) -> None:
+        del self._files[unit, name]
+
+    def rename(self, unit: UnitName, old: str, new: str) -> None:
+        self._files[unit, new] = self._files.pop((unit, old))
+        self._files[unit, new].name = new
+
+    def progress_bytes(self) -> int:
+        return sum(file.size_bytes for file in self._files.values())
+
+    async def commit(self, head: Head) -> Head:
+        contents = {key: bytes(file.data) for key, file in self._files.items()}
+        return self._store.seal(head, contents)
+
+    async def abort(self) -> None:
+        self._files.clear()
+
+
+class FakeReader:
+    def __init__(self, store: FakeStore, damage: Sequence[Damage], data: bytes) -> None:
+        self._store, self._damage, self._data = store, damage, data
+        self.size_bytes = len(data)
+        store.open_readers += 1
+
+    async def read(self, offset: int, size: int) -> bytes:
+        for damage in self._damage:
+            if offset < (damage.block + 1) * BLOCK and offset + size > damage.block * BLOCK:
+                raise Corrupt(str(damage))
+        return self._data[offset : offset + size]
+
+    def close(self) -> None:
+        self._store.open_readers -= 1
+
+
+@dataclass
+class Sealed:
+    head: Head
+    contents: Mapping[tuple[UnitName, str], bytes]
+    unique_bytes: int
+    pinned: bool = False
+    verified_ns: int = 0
+    progress: float | None = None
+    damage: list[Damage] = field(default_factory=list[Damage])
+    hidden_damage: list[Damage] = field(default_factory=list[Damage])  # found by reading alone
+
+
+class FakeStore:
+    store_id = "fake"
+
+    def __init__(self) -> None:
+        self.sealed: dict[tuple[JobId, Version], Sealed] = {}
+        self.broken_heads: set[tuple[JobId, Version]] = set()
+        self.open_readers = 0
+        self.degraded_reason = ""
+
+    def seal(self, head: Head, contents: Mapping[tuple[UnitName, str], bytes]) -> Head:
+        files = tuple(
+            FileEntry(unit, name, len(data), hashlib.blake2b(data, digest_size=32).hexdigest(), name)
+            for (unit, name), data in contents.items()
+        )
+        size = sum(file.size_bytes for file in files)
+        head = replace(head, files=files, logical_bytes=size, stored_bytes=size // 2)
+        self.sealed[head.job, head.version] = Sealed(head, contents, size // 2)
+        return head
+
+    def _get(self, job: JobId, version: Version) -> Sealed:
+        try:
+            return self.sealed[job, version]
+        except KeyError:
+            raise NotFound(f"{job} has no version {version}") from None
+
+    def degraded(self) -> str:
+        return self.degraded_reason
+
+    def usage(self) -> Usage:
+        logical = sum(sealed.head.logical_bytes for sealed in self.sealed.values())
+        return Usage(
+            total_bytes=100 << 30,
+            free_bytes=40 << 30,
+            reserved_bytes=1 << 30,
+            stored_bytes=logical // 2,
+            logical_bytes=logical,
+            versions=len(self.sealed),
+            packs=1,
+        )
+
+    def jobs(self) -> Sequence[JobId]:
+        return sorted({job for job, _ in self.sealed})
+
+    def versions(self, job: JobId) -> Sequence[Version]:
+        return sorted(version for of, version in self.sealed if of == job)
+
+    def head(self, job: JobId, version: Version) -> Head:
+        if (job, version) in self.broken_heads:
+            raise Corrupt(f"the head of version {version} does not match its hash")
+        return self._get(job, version).head
+
+    def begin(
+        self, job: JobId, version: Version, *, expect_bytes: int, family: Sequence[JobId] = ()
+    ) -> Ingest:
+        return FakeIngest(self, job, version)
+
+    def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> FakeReader:
+        sealed = self._get(job, version)
+        try:
+            data = sealed.contents[unit, name]
+        except KeyError:
+            raise NotFound(f"no {unit}/{name}") from None
+        damage = [
+            damage
+            for damage in (*sealed.damage, *sealed.hidden_damage)
+            if (damage.unit, damage.name) == (unit, name)
+        ]
+        return FakeReader(self, damage, data)
+
+    async def sums(self, job: JobId, version: Version) -> bytes:
+        lines = [
+            f"{hashlib.sha256(data).hexdigest()}  ./{f'{unit}/' if unit else ''}{name}\n"
+            for (unit, name), data in self._get(job, version).contents.items()
+        ]
+        return "".join(lines).encode()
+
+    def sums_size(self, job: JobId, version: Version) -> int:
+        return sum(
+            64 + 2 + 2 + len(f"{unit}/" if unit else "") + len(name) + 1
+            for unit, name in self._get(job, version).contents
+        )
+
+    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
+        return self._get(job, version).damage
+
+    def verify_progress(self, job: JobId, version: Version) -> float | None:
+        return self._get(job, version).progress
+
+    def damage(self, job: JobId, version: Version) -> Sequence[Damage]:
+        return self._get(job, version).damage
+
+    def unique_bytes(self, job: JobId, version: Version) -> int:
+        return self._get(job, version).unique_bytes
+
+    def pinned(self, job: JobId, version: Version) -> bool:
+        return self._get(job, version).pinned
+
+    def pin(self, job: JobId, version: Version, on: bool) -> None:
+        self._get(job, version).pinned = on
+
+    def verified_ns(self, job: JobId, version: Version) -> int:
+        return self._get(job, version).verified_ns
+
+    def remove(self, job: JobId, version: Version) -> None:
+        if self._get(job, version).pinned:
+            raise Busy(f"version {version} is pinned")
+        if self.open_readers:
+            raise Busy(f"version {version} is being read")
+        del self.sealed[job, version]
+
+    def close(self) -> None:
+        pass
+
+
+class FakeService:
+    def __init__(self) -> None:
+        self.store = FakeStore()
+        self.staging: dict[str, Ingest] = {}
+        self.now_ns = START_NS
+        self.records: dict[JobId, Job] = {}
+        self.subscribers: list[Subscriber] = []
+        self.troubles: list[str] = []
+        self.counts = {"submitted": 0, "complete": 0, "failed": 0}
+        self.damaged: list[Damage] = []
+        self.found_blockers: tuple[str, ...] = ()
+        self.signals: list[SignalRequest] = []
+
+    # what a test does to it
+
+    def add_job(self, name: str = "heat", *, uid: int = 0, gid: int = 0) -> Job:
+        job = make_job_id(name, len(self.records) + 42)
+        owner = Owner(uid, gid, (), "root" if uid == 0 else f"uid:{uid}")
+        spec = JobSpec(name, ("sleep", "60"), "/", {}, owner, jsdl=f"<JobDefinition id='{job}'/>")
+        record = Job(job, spec, self.now_ns, JobState.RUNNING, changed_ns=self.now_ns)
+        record.units[UNIT] = UnitStatus("n1", 4711, "criu", "running")
+        record.stdout, record.stderr = f"/var/log/{job}.out", f"/var/log/{job}.err"
+        self.records[job] = record
+        self.counts["submitted"] += 1
+        self.tell(job)
+        return record
+
+    def add_version(
+        self, job: Job, files: Mapping[tuple[UnitName, str], bytes] | None = None, **changes: object
+    ) -> Version:
+        """Commit a version with *files* at once."""
+        job.highest_version += 1
+        version = Version(job.highest_version)
+        contents = files or {
+            (UnitName(""), "job.cpx"): b"<job/>\n",
+            (UNIT, "unit.cpx"): b"<unit/>\n",
+            (UNIT, "pages-1.img"): bytes(range(256)) * 4096 * 3,
+            (UNIT, "files/1"): b"step 1\n",
+        }
+        head = replace(self._new_head(job, version), **changes)  # type: ignore[arg-type]
+        self.store.seal(head, contents)
+        self._committed(job, version)
+        return version
+
+    def _new_head(self, job: Job, version: Version) -> Head:
+        return Head(
+            job=job.id,
+            version=version,
+            owner=job.spec.owner,
+            committed_ns=self.now_ns,
+            purpose=Purpose.USER,
+            initiator=Initiator.USER,
+            protocol=Protocol.COORDINATED,
+            files=(),
+            logical_bytes=0,
+            stored_bytes=0,
+            frozen_usec=1234,
+        )
+
+    def _committed(self, job: Job, version: Version) -> None:
+        job.versions.append(version)
+        job.checkpoint = Outcome(version, "complete")
+        job.state = JobState.RUNNING
+        job.events["complete"] += 1
+        job.stat["checkpoints"] += 1
+        self.counts["complete"] += 1
+        self.tell(job.id, version)
+
+    async def complete(self, job: Job) -> None:
+        """End the checkpoint in work with a commit."""
+        assert job.checkpoint is not None
+        version = job.checkpoint.version
+        ingest = self.staging[f"{job.id}.{version}"]
+        await ingest.commit(self._new_head(job, version))
+        del self.staging[f"{job.id}.{version}"]
+        self._committed(job, version)
+
+    def fail(self, job: Job, reason: str) -> None:
+        """End the checkpoint in work without a version."""
+        assert job.checkpoint is not None
+        self.staging.pop(f"{job.id}.{job.checkpoint.version}", None)
+        job.checkpoint = Outcome(job.checkpoint.version, "failed", reason)
+        job.state = JobState.RUNNING
+        job.events["failed"] += 1
+        job.error = f"2026-11-20T11:52:03Z checkpoint: {reason}"
+        self.tell(job.id)
+
+    def finish(self, job: Job, code: int = 0, signal: int = 0) -> None:
+        """Have the job end."""
+        job.state, job.exit = JobState.DONE, Exit(code, signal)
+        self.tell(job.id)
+
+    def tell(self, job: JobId | None = None, version: Version | None = None) -> None:
+        for subscriber in self.subscribers:
+            subscriber(job, version)
+
+    # the Protocol
+
+    def jobs(self) -> Sequence[JobId]:
+        return tuple(self.records)
+
+    def job(self, job: JobId) -> Job:
+        try:
+            return self.records[job]
+        except KeyError:
+            raise NotFound(f"no job is called {job!r}") from None
+
+    def head(self, job: JobId, version: Version) -> Head:
+        return self.store.head(job, version)
+
+    def latest(self, job: JobId) -> Version | None:
+        good = [v for v in self.job(job).versions if not self.store.damage(job, v)]
+        return good[-1] if good else None
+
+    def version_state(self, job: JobId, version: Version) -> str:
+        damage = self.store.damage(job, version)
+        return f"damaged ({damage[0]})" if damage else "restartable"
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        self.subscribers.append(subscriber)
+
+    def _authorised(self, job: JobId, caller: Caller) -> Job:
+        record = self.job(job)
+        if caller.uid not in (0, record.spec.owner.uid):
+            raise NotAuthorised(f"{job} belongs to another user")
+        return record
+
+    async def submit(self, caller: Caller, document: bytes) -> JobId:
+        if not document.startswith(b"<"):
+            raise InvalidInput("this is not JSDL")
+        return self.add_job("submitted", uid=caller.uid, gid=caller.gid).id
+
+    async def request_checkpoint(
+        self, job: JobId, caller: Caller, request: CheckpointRequest
+    ) -> Version:
+        record = self._authorised(job, caller)
+        if record.state is JobState.CHECKPOINTING:
+            assert record.checkpoint is not None
+            raise Busy(f"version {record.checkpoint.version} is being saved")
+        if record.state is not JobState.RUNNING:
+            raise Unsupported(f"{job} is {record.state}")
+        record.highest_version += 1
+        version = Version(record.highest_version)
+        record.state = JobState.CHECKPOINTING
+        record.checkpoint = Outcome(version, "saving")
+        self.staging[f"{job}.{version}"] = self.store.begin(job, version, expect_bytes=0)
+        self.tell(job)
+        return version
+
+    async def request_restart(self, job: JobId, caller: Caller, request: RestartRequest) -> str:
+        record = self._authorised(job, caller)
+        version = request.version if request.version is not None else self.latest(job)
+        if version not in record.versions:
+            raise NotFound(f"{job} has no version {version}")
+        assert version is not None
+        if request.as_clone:
+            return self.add_job("clone", uid=caller.uid).id
+        if record.state is JobState.RUNNING:
+            raise Busy(f"{job} is running")
+        record.state, record.restart = JobState.RESTARTING, Outcome(version, "rebuilding")
+        self.tell(job)
+        return str(version)
+
+    async def request_suspend(self, job: JobId, caller: Caller) -> Version:
+        version = self.add_version(self._authorised(job, caller))
+        self.job(job).state = JobState.SUSPENDED
+        self.tell(job)
+        return version
+
+    async def request_resume(self, job: JobId, caller: Caller) -> Version:
+        record = self._authorised(job, caller)
+        if record.state is not JobState.SUSPENDED:
+            raise Busy(f"{job} is {record.state}")
+        record.state = JobState.RUNNING
+        self.tell(job)
+        return record.versions[-1]
+
+    async def request_kill(self, job: JobId, caller: Caller) -> None:
+        self.finish(self._authorised(job, caller), -1, 9)
+
+    async def request_signal(self, job: JobId, caller: Caller, request: SignalRequest) -> None:
+        record = self._authorised(job, caller)
+        known = {unit.pid for unit in record.units.values()}
+        if not known.issuperset({*request.only, *request.others}):
+            raise NoSuchProcess("no such process in this job")
+        self.signals.append(request)
+
+    def set_protocol(self, job: JobId, caller: Caller, protocol: Protocol) -> None:
+        self._authorised(job, caller).protocol = protocol
+        self.tell(job)
+
+    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None:
+        self._authorised(job, caller).keep_last = count
+        self.tell(job)
+
+    def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
+        self._authorised(job, caller)
+        self.store.pin(job, version, on)
+        self.tell(job, version)
+
+    def request_verify(self, job: JobId, version: Version, caller: Caller) -> None:
+        self._authorised(job, caller)
+        self.store.sealed[job, version].verified_ns = self.now_ns
+        self.tell(job, version)
+
+    def verify_text(self, job: JobId, version: Version) -> str:
+        return "ok 2026-11-20T11:52:03Z" if self.store.verified_ns(job, version) else "never"
+
+    def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
+        record = self._authorised(job, caller)
+        self.store.remove(job, version)
+        record.versions.remove(version)
+        self.tell(job, version)
+
+    def remove_job(self, job: JobId, caller: Caller) -> None:
+        record = self._authorised(job, caller)
+        if record.state not in {JobState.DONE, JobState.FAILED}:
+            raise Busy(f"{job} is {record.state}")
+        if record.versions:
+            raise NotEmpty(f"{job} has versions")
+        record.removed = True
+        del self.records[job]
+        self.tell(job)
+
+    def note_damage(self, damage: Damage) -> None:
+        self.damaged.append(damage)
+        known = self.store.sealed[damage.job, damage.version].damage
+        if damage not in known:
+            known.append(damage)
+        self.tell(damage.job, damage.version)
+
+    async def refresh_blockers(self, job: JobId) -> None:
+        self.job(job).blockers = self.found_blockers
+
+    async def processes(self, job: JobId) -> Sequence[Process]:
+        if self.job(job).state is not JobState.RUNNING:
+            return ()
+        return (Process(4711, 1000, 62.5, 0.25, "R", "heat & <cold>"),)
+
+    def checkpointers(self) -> Mapping[str, Availability]:
+        return {
+            "criu": Availability(True, "4.2.1", frozenset(Capability)),
+            "dmtcp": Availability(False, "", frozenset(), "dmtcp_launch is not installed"),
+        }
+
+    def node_name(self) -> str:
+        return "n1"
+
+    def health(self) -> Sequence[str]:
+        return self.troubles
+
+    def usage(self) -> Usage:
+        return self.store.usage()
+
+    def counters(self) -> Mapping[str, int]:
+        return self.counts
+
+
+__all__ = ["UNIT", "FakeService", "FakeStore"]
