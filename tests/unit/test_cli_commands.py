@@ -274,8 +274,9 @@ def test_completion_is_valid_bash_and_knows_every_command(capsys):
 
 
 def test_the_daemon_is_started_and_found_by_the_same_words():
-    command = daemon_command(Path("/s"), Path("/ckpt"), hide_jobs=True)
-    assert command[1:] == ["-m", "ckptfs.daemon", "--store", "/s", "--hide-jobs", "/ckpt"]
+    command = daemon_command(Path("/s"), Path("/ckpt"), hide_jobs=True, ready_fd=5)
+    assert command[1:4] == ["-P", "-m", "ckptfs.daemon"]
+    assert command[4:] == ["--store", "/s", "--hide-jobs", "--ready-fd", "5", "/ckpt"]
     assert is_daemon_of(command, "/ckpt")
     assert not is_daemon_of(command, "/ckp")
     assert not is_daemon_of(["grep", "ckptfs.daemon"], "/ckpt")
@@ -285,12 +286,12 @@ def test_the_daemon_is_started_and_found_by_the_same_words():
 def test_a_daemon_that_ends_is_quoted(words):
     script = f"import sys; print({words!r}, file=sys.stderr); sys.exit(12)"
     with pytest.raises(CannotRun, match="no /dev/fuse" if words else "ended with 12"):
-        start_detached([sys.executable, "-c", script], Path("/s"))
+        start_detached(lambda _: [sys.executable, "-c", script], Path("/s"))
 
 
 def test_a_daemon_that_is_ready_is_left_alone():
-    script = "import os, sys; os.write(int(sys.argv[2]), b'ready\\n')"
-    start_detached([sys.executable, "-c", script], Path("/s"))
+    script = "import os, sys; os.write(int(sys.argv[1]), b'ready\\n')"
+    start_detached(lambda fd: [sys.executable, "-c", script, str(fd)], Path("/s"))
 
 
 def test_a_mount_point_in_nowhere_is_refused(tmp_path, capsys):

@@ -8,6 +8,7 @@ import select
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO
 
@@ -36,21 +37,34 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("mountpoint", metavar="MOUNTPOINT", help="a directory; made if its parent exists")
 
 
-def daemon_command(store: Path, mountpoint: Path, *, hide_jobs: bool) -> list[str]:
-    """Return the argv of the daemon, without its readiness descriptor.  Pure."""
+def daemon_command(
+    store: Path, mountpoint: Path, *, hide_jobs: bool, ready_fd: int | None = None
+) -> list[str]:
+    """Return the argv of the daemon.  Pure.
+
+    ``-P`` keeps modules that lie about in the current directory out: this runs as root.
+    """
     options = ["--store", str(store)] + ["--hide-jobs"] * hide_jobs
-    return [sys.executable, "-m", "ckptfs.daemon", *options, str(mountpoint)]
+    if ready_fd is not None:
+        options += ["--ready-fd", str(ready_fd)]
+    return [sys.executable, "-P", "-m", "ckptfs.daemon", *options, str(mountpoint)]
+
+
+def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return the daemon's variables: it must find the very package that starts it.  Pure."""
+    package = Path(__file__).resolve().parents[3]
+    return {**environment, "PYTHONPATH": str(package)}
 
 
 def prepare_mountpoint(mountpoint: Path) -> None:
     """Make the mount point where only the last component is missing."""
     try:
-        mountpoint.mkdir(exist_ok=True)
+        os.mkdir(mountpoint)
     except FileNotFoundError as error:
         raise NotFound(f"{mountpoint.parent} does not exist: make it first") from error
     except FileExistsError as error:
-        # a mount whose service has ended looks like that too; the daemon mends it
-        if mountpoint.is_file():
+        # a mount whose service has ended is no directory either; the daemon mends that
+        if os.path.isfile(mountpoint):
             raise NotADirectory(f"{mountpoint} is not a directory") from error
     except OSError as error:
         raise CannotRun(f"{mountpoint}: {(error.strerror or '').lower()}") from error
@@ -58,19 +72,22 @@ def prepare_mountpoint(mountpoint: Path) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Start the daemon and return when the mount serves."""
-    store, mountpoint = Path(args.store).absolute(), Path(args.mountpoint).absolute()
+    store, mountpoint = (Path(os.path.realpath(path)) for path in (args.store, args.mountpoint))
     prepare_mountpoint(mountpoint)
-    command = daemon_command(store, mountpoint, hide_jobs=args.hide_jobs)
     if args.foreground:
-        sys.stdout.flush()
-        os.execv(command[0], command)
-    start_detached(command, store)
+        command = daemon_command(store, mountpoint, hide_jobs=args.hide_jobs)
+        os.execve(command[0], command, daemon_environment(os.environ))
+
+    def command_with(ready_fd: int) -> list[str]:
+        return daemon_command(store, mountpoint, hide_jobs=args.hide_jobs, ready_fd=ready_fd)
+
+    start_detached(command_with, store)
     warn(f"{store} is mounted at {mountpoint}; unmount with: ckptfs umount {mountpoint}")
     return 0
 
 
-def start_detached(command: list[str], store: Path) -> None:
-    """Start the daemon in a session of its own and wait until it is ready.
+def start_detached(command: Callable[[int], list[str]], store: Path) -> None:
+    """Start *command* (of the readiness descriptor) in a new session and wait until it is ready.
 
     Raises CannotRun with its last words when it ends instead.
     """
@@ -78,7 +95,8 @@ def start_detached(command: list[str], store: Path) -> None:
     with tempfile.TemporaryFile() as words, os.fdopen(reader, "rb", buffering=0) as ready:
         try:
             process = subprocess.Popen(
-                [*command[:3], "--ready-fd", str(writer), *command[3:]],
+                command(writer),
+                env=daemon_environment(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=words,
                 stderr=words,

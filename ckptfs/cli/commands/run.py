@@ -78,7 +78,7 @@ def parse_limits(words: Sequence[str]) -> dict[str, int]:
 
 
 def describe(args: argparse.Namespace) -> JobDescription:
-    """Return the job that the options describe, files relative to this directory."""
+    """Return the job that the options describe, files relative to its working directory."""
     asked = parse_assignments(args.env)
     env, unsaid = ({"PATH": CLEAN_PATH}, []) if args.clean_env else exported(os.environ)
     user: str = args.uid
@@ -89,15 +89,16 @@ def describe(args: argparse.Namespace) -> JobDescription:
         warn(f"not passed on, for they hold control characters: {', '.join(unsaid)}")
     if args.time < 0 or args.keep_last < 0:
         raise InvalidInput("--time and --keep-last are numbers from 0")
+    cwd = os.path.abspath(args.cwd)  # "" is this directory
     return JobDescription(
         name=parse_job_name(args.name) if args.name else default_name(args.program),
         argv=(args.program, *args.args),
-        cwd=os.path.abspath(args.cwd or os.getcwd()),
+        cwd=cwd,
         env=env | asked,
         user=user,
-        stdin=_absolute(args.stdin),
-        stdout=_absolute(args.stdout),
-        stderr=_absolute(args.stderr),
+        stdin=_below(cwd, args.stdin),
+        stdout=_below(cwd, args.stdout),
+        stderr=_below(cwd, args.stderr),
         limits=parse_limits(args.limit),
         wall_time_s=args.time,
         rollback=args.rollback,
@@ -105,8 +106,8 @@ def describe(args: argparse.Namespace) -> JobDescription:
     )
 
 
-def _absolute(path: str) -> str:
-    return os.path.abspath(path) if path else ""
+def _below(directory: str, path: str) -> str:
+    return os.path.normpath(os.path.join(directory, path)) if path else ""
 
 
 def run(args: argparse.Namespace) -> int:

@@ -33,7 +33,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def is_daemon_of(command: list[str], mountpoint: str) -> bool:
     """Return whether an argv is that of the service at *mountpoint*.  Pure."""
-    return "ckptfs.daemon" in command[:4] and command[-1] == mountpoint
+    return "ckptfs.daemon" in command[1:5] and command[-1] == mountpoint
 
 
 def processes() -> Iterator[Path]:
@@ -110,7 +110,7 @@ def unmount(mountpoint: str, *, lazy: bool) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Unmount, wait until the service has ended, and say what goes on."""
-    mountpoint = os.path.abspath(args.mountpoint)
+    mountpoint = os.path.realpath(args.mountpoint)
     if mountpoint not in mounted_points():
         raise NotFound(f"no ckptfs is mounted at {mountpoint}")
     running = count_running(mountpoint)
