@@ -1,1 +1,1 @@
-"""Translation libraries: one file per checkpointer, all behind one API."""
+"""Translation libraries: one kernel checkpointer each behind `translib.api.Translib`."""

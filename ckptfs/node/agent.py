@@ -1,0 +1,293 @@
+"""The node agent: `NodePort` over real supervisors.
+
+It starts supervisors, connects to the ones it finds after a restart of the
+daemon, and tells who listens when a unit ends.  It is never inside a job's
+cgroup or namespaces, and its own end harms no job.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from ..errors import Busy, CannotRun
+from ..ids import JobId, UnitName
+from ..model import JobSpec, OpenFile, UnitFacts
+from ..translib.api import Availability
+from ..translib.registry import TRANSLIBS, make_translib
+from . import facts as node_facts
+from .api import Exit, Prepared, Process
+from .cgroup import remove_cgroup, unit_cgroup
+from .client import SupervisorClient, connect
+from .isolation import decode_failure
+from .orders import Launch, store_launch
+from .records import open_file_from, prepared_from, process_from, to_json
+from .rundir import (
+    NodePaths,
+    UnitPaths,
+    load_exit,
+    make_directory,
+    make_output_files,
+    remove_run,
+    unit_paths,
+)
+
+START_TIMEOUT_S = 30.0  # measured 0.15 s; the rest is for a machine that swaps
+ANSWER_TIMEOUT_S = 60.0  # for requests that involve no checkpointer
+_TRANSLIB = "criu"
+_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
+
+ExitCallback = Callable[[JobId, UnitName, Exit | None], None]
+
+
+class SupervisedUnitPort:
+    """`UnitPort` over the socket of one supervisor."""
+
+    def __init__(self, job: JobId, unit: UnitName, client: SupervisorClient, pid: int) -> None:
+        self.job = job
+        self.unit = unit
+        self.pid = pid
+        self._client = client
+        self.is_abandoned = False  # its rebuild failed: its end is nobody's news
+
+    async def prepare(self) -> Prepared:
+        """Return blockers and facts; stop nothing."""
+        return prepared_from(await self._client.request("prepare", timeout_s=ANSWER_TIMEOUT_S))
+
+    async def stop(self, *, lease_s: float) -> Sequence[OpenFile]:
+        """Freeze under a lease."""
+        answer = await self._client.request("stop", timeout_s=ANSWER_TIMEOUT_S, lease_s=lease_s)
+        return tuple(open_file_from(item) for item in answer)
+
+    async def checkpoint(self, directory: Path) -> Sequence[OpenFile]:
+        """Have the image written; no deadline but the caller's."""
+        answer = await self._client.request("checkpoint", directory=str(directory))
+        return tuple(open_file_from(item) for item in answer)
+
+    async def resume_cp(self) -> None:
+        """Thaw."""
+        await self._client.request("resume_cp", timeout_s=ANSWER_TIMEOUT_S)
+
+    async def resume_rst(self, *, stopped: bool = False) -> None:
+        """Let the rebuilt unit go."""
+        await self._client.request("resume_rst", timeout_s=ANSWER_TIMEOUT_S, stopped=stopped)
+
+    async def kill(self) -> None:
+        """Kill every process; a unit that has ended is no error."""
+        await self._client.kill(timeout_s=ANSWER_TIMEOUT_S)
+
+    async def signal(
+        self, number: int, *, only: Sequence[int] = (), others: Sequence[int] = (), master: bool = False
+    ) -> None:
+        """Send a signal."""
+        await self._client.request(
+            "signal",
+            timeout_s=ANSWER_TIMEOUT_S,
+            number=number,
+            only=list(only),
+            others=list(others),
+            master=master,
+        )
+
+    async def processes(self) -> Sequence[Process]:
+        """Return the processes, for monitoring."""
+        answer = await self._client.request("processes", timeout_s=ANSWER_TIMEOUT_S)
+        return tuple(process_from(item) for item in answer)
+
+    async def rebuild(self, facts: UnitFacts, directory: Path, *, suffix: str, clone: bool) -> None:
+        """Have the files put back and the processes rebuilt, frozen; no deadline but the caller's."""
+        answer = await self._client.request(
+            "rebuild", facts=to_json(facts), directory=str(directory), suffix=suffix, clone=clone
+        )
+        self.pid = answer["pid"]
+
+    async def abandon(self) -> None:
+        """Close the connection of a unit that was not rebuilt; its supervisor removes what there is."""
+        self.is_abandoned = True
+        await self._client.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connection; a stopped unit goes on then."""
+        await self._client.aclose()
+
+
+class Agent:
+    """The agent of this node.  Tasks that read from supervisors run in *nursery*.
+
+    *hidden*: mount points that units shall not see (a mount that a unit's
+    namespace pins outlives its umount).
+    """
+
+    def __init__(
+        self, name: str, paths: NodePaths, nursery: trio.Nursery, *, hidden: Sequence[Path] = ()
+    ) -> None:
+        self.name = name
+        self._paths = paths
+        self._nursery = nursery
+        self._hidden = tuple(str(path) for path in hidden)
+        self._callbacks: list[ExitCallback] = []
+        self._here = node_facts.node_facts()
+
+    def unit_paths(self, job: JobId, unit: UnitName) -> UnitPaths:
+        """Return where a unit's files are, its default stdout and stderr among them."""
+        return unit_paths(self._paths, job, unit)
+
+    async def probe(self) -> Mapping[str, Availability]:
+        """Return what each translib here can do, by name."""
+        return {name: await make_translib(name).probe() for name in TRANSLIBS}
+
+    def on_exit(self, callback: ExitCallback) -> None:
+        """Register who hears of ended units."""
+        self._callbacks.append(callback)
+
+    def check_restart(self, facts: UnitFacts, availability: Mapping[str, Availability]) -> str:
+        """Return "" if an image with these facts can be rebuilt here, else one sentence."""
+        return node_facts.compare(facts, self._here, availability)
+
+    # -- starting --------------------------------------------------------------------------------
+
+    async def start(self, job: JobId, unit: UnitName, spec: JobSpec) -> SupervisedUnitPort:
+        """Start a fresh unit; return when its program runs."""
+        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True)
+
+    async def rebuild(
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        facts: UnitFacts,
+        directory: Path,
+        *,
+        suffix: str,
+        clone: bool,
+    ) -> SupervisedUnitPort:
+        """Put the output files back and rebuild the unit, frozen."""
+        port = await self._launch(job, unit, spec, translib=facts.translib, fresh=False)
+        try:
+            await port.rebuild(facts, directory, suffix=suffix, clone=clone)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await port.abandon()
+                await trio.to_thread.run_sync(self._sweep, job, unit)
+            raise
+        return port
+
+    async def _launch(
+        self, job: JobId, unit: UnitName, spec: JobSpec, *, translib: str, fresh: bool
+    ) -> SupervisedUnitPort:
+        launch = Launch(
+            job=job,
+            unit=unit,
+            node=self.name,
+            translib=translib,
+            fresh=fresh,
+            spec=spec,
+            cgroup=unit_cgroup(self._paths.store_id, job, unit),
+            paths=self.unit_paths(job, unit),
+            hidden=self._hidden,
+        )
+        await _require_unserved(launch.paths)
+        self._lay_out(launch)
+        try:
+            await _start_supervisor(launch)
+            port = await self._connect(job, unit)
+            if port is None:
+                raise CannotRun("the unit's supervisor ended at once")
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(self._sweep, job, unit)
+            raise
+        return port
+
+    def _lay_out(self, launch: Launch) -> None:
+        """Make the directories and files that a new supervisor needs."""
+        paths, owner = launch.paths, launch.spec.owner
+        paths.exit.unlink(missing_ok=True)
+        make_directory(self._paths.run, 0o700)
+        make_directory(paths.state, 0o700)
+        remove_run(paths)
+        store_launch(launch)
+        make_output_files(paths, owner.uid, owner.gid)
+
+    # -- finding ---------------------------------------------------------------------------------
+
+    async def attach(self, job: JobId, unit: UnitName) -> SupervisedUnitPort | Exit | None:
+        """Find a unit: running, ended (durably recorded), or lost (None: killed supervisor, reboot)."""
+        port = await self._connect(job, unit)
+        if port is not None:
+            return port
+        ended = load_exit(self.unit_paths(job, unit))
+        if ended is None:
+            await trio.to_thread.run_sync(self._sweep, job, unit)
+        return ended
+
+    def forget(self, job: JobId, unit: UnitName) -> None:
+        """Remove runtime leftovers of a unit that has ended."""
+        self._sweep(job, unit)
+        self.unit_paths(job, unit).exit.unlink(missing_ok=True)
+
+    def _sweep(self, job: JobId, unit: UnitName) -> None:
+        remove_cgroup(unit_cgroup(self._paths.store_id, job, unit))
+        remove_run(self.unit_paths(job, unit))
+
+    async def _connect(self, job: JobId, unit: UnitName) -> SupervisedUnitPort | None:
+        def ended(how: Exit | None) -> None:
+            self._tell(job, unit, port, how)
+
+        port: SupervisedUnitPort | None = None
+        client = await connect(self.unit_paths(job, unit).socket, ended)
+        if client is None:
+            return None
+        self._nursery.start_soon(client.run)
+        hello = await client.request("hello", timeout_s=ANSWER_TIMEOUT_S)
+        port = SupervisedUnitPort(job, unit, client, int(hello["pid"]))
+        return port
+
+    def _tell(self, job: JobId, unit: UnitName, port: SupervisedUnitPort | None, how: Exit | None) -> None:
+        if port is None or port.is_abandoned:
+            return
+        port.pid = 0
+        how = how or load_exit(self.unit_paths(job, unit))
+        for callback in self._callbacks:
+            callback(job, unit, how)
+
+
+async def _require_unserved(paths: UnitPaths) -> None:
+    """Raise Busy when a supervisor serves this unit already: it must not be swept away."""
+    client = await connect(paths.socket, lambda _: None)
+    if client is not None:
+        await client.aclose()
+        raise Busy("the unit is running")
+
+
+def _supervisor_environment() -> dict[str, str]:
+    """Return what a supervisor, and through it criu, sees of our environment: no more than it needs."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "CKPTFS_CRIU") if name in os.environ}
+    return {**kept, "PYTHONPATH": str(_PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+async def _start_supervisor(launch: Launch) -> None:
+    """Start the supervisor and wait for its line.  Raises what it reports."""
+    log = launch.paths.run / "supervisor.log"
+    with log.open("ab") as stderr, trio.fail_after(START_TIMEOUT_S):
+        done = await trio.run_process(
+            [sys.executable, "-m", "ckptfs.node.supervisor", str(launch.paths.run)],
+            stdin=subprocess.DEVNULL,
+            capture_stdout=True,
+            stderr=stderr,
+            check=False,
+            cwd="/",
+            env=_supervisor_environment(),
+        )
+    answer: bytes = done.stdout.strip()
+    if answer == b"ready":
+        return
+    if not answer.startswith(b"["):
+        raise CannotRun(f"the unit's supervisor failed: see {log}")
+    raise decode_failure(answer)
+

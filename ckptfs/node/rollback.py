@@ -1,0 +1,209 @@
+"""``rollback=copy``: small files saved whole with the image, and their content put back in place.
+
+For files that a program changes in the middle, such as a sqlite database,
+cutting them to their old size is not enough.  Beside the copies,
+``files/siblings.json`` lists the names ``<file>-…`` (journals) that existed at
+the checkpoint: a newer one would be applied to the old content, so a restart
+moves it aside.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import CheckpointerFailed, Corrupt, Forbidden, NotAuthenticated, NotFound
+from ..model import OpenFile, Owner
+from .credentials import as_owner
+from .outputs import copy_range, free_name, give_to, open_existing
+
+COPY_MAX = 64 << 20  # bytes; larger files are cut, not copied
+_FOLDER = "files"
+_SIBLINGS = "siblings.json"
+
+
+def save(files: Sequence[OpenFile], directory_fd: int, owner: Owner) -> dict[tuple[int, int], str]:
+    """Save each file of at most `COPY_MAX` bytes; return (device, inode) → name below ``files/``.
+
+    Raises CheckpointerFailed when a file cannot be read.
+    """
+    small = [item for item in files if item.size_bytes <= COPY_MAX]
+    if not small:
+        return {}
+    os.mkdir(_FOLDER, 0o700, dir_fd=directory_fd)
+    names: dict[tuple[int, int], str] = {}
+    siblings: dict[str, list[str]] = {}
+    for number, item in enumerate(small, 1):
+        # Numbers, because a job chose the real names.
+        name = str(number)
+        _save_one(item, name, directory_fd, owner)
+        names[item.device, item.inode] = name
+        siblings[name] = _siblings(item.path)
+    _write(directory_fd, _SIBLINGS, json.dumps(siblings).encode("ascii"))
+    return names
+
+
+def _create(directory_fd: int, name: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    return os.open(f"{_FOLDER}/{name}", flags, 0o600, dir_fd=directory_fd)
+
+
+def _write(directory_fd: int, name: str, data: bytes) -> None:
+    target = _create(directory_fd, name)
+    try:
+        os.write(target, data)
+    finally:
+        os.close(target)
+
+
+def _save_one(item: OpenFile, name: str, directory_fd: int, owner: Owner) -> None:
+    try:
+        with as_owner(owner):
+            source = open_existing(item.path, os.O_RDONLY)
+    except OSError as bad:
+        raise CheckpointerFailed(f"{item.path} cannot be saved with the image: {bad.strerror}") from None
+    try:
+        there = os.fstat(source)
+        if (there.st_dev, there.st_ino) != (item.device, item.inode):
+            raise CheckpointerFailed(f"{item.path} is not the file that the job has open")
+        target = _create(directory_fd, name)
+        try:
+            copy_range(source, target, 0, item.size_bytes)
+        finally:
+            os.close(target)
+    finally:
+        os.close(source)
+
+
+def _siblings(path: str) -> list[str]:
+    place = Path(path)
+    try:
+        return sorted(name for name in os.listdir(place.parent) if name.startswith(place.name + "-"))
+    except OSError:
+        return []
+
+
+# -- at a restart --------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Copies:
+    """The copies of one image, open; opened with root's rights before the owner's are taken on."""
+
+    fds: dict[str, int]
+    siblings: Mapping[str, list[str]]
+
+    def close(self) -> None:
+        """Close them."""
+        for fd in self.fds.values():
+            os.close(fd)
+
+
+def open_copies(files: Sequence[OpenFile], directory_fd: int) -> Copies:
+    """Open the copy of each file.  Raises Corrupt when one is missing or not of the recorded size."""
+    copies = Copies({}, {})
+    try:
+        if files:
+            copies.siblings = _load_siblings(directory_fd)
+        for item in files:
+            if not item.copy.isdigit():
+                raise Corrupt(f"the image names a copy {item.copy!r} that ckptfs did not make")
+            copies.fds[item.copy] = _open_copy(directory_fd, item.copy)
+            if os.fstat(copies.fds[item.copy]).st_size != item.size_bytes:
+                raise Corrupt(f"the copy of {item.path} in the image has another size than recorded")
+    except OSError as bad:
+        copies.close()
+        raise Corrupt(f"a copy of a file is missing in the image: {bad.strerror}") from None
+    except Corrupt:
+        copies.close()
+        raise
+    return copies
+
+
+def check(item: OpenFile) -> None:
+    """Check that the file, if there is one, can be written in place.
+
+    Raises Forbidden, NotFound, NotAuthenticated.
+    """
+    path = Path(item.path)
+    if path.is_symlink() or (path.exists() and not path.is_file()):
+        raise Forbidden(f"a file that the job had open for writing was replaced: {path}")
+    if not path.parent.is_dir():
+        raise NotFound(f"the directory of a file that the job had open is gone: {path}")
+    try:
+        os.close(open_existing(item.path, os.O_RDWR))
+    except FileNotFoundError:
+        return
+    except OSError:
+        raise NotAuthenticated(f"the job's owner may not write the file any more: {path}") from None
+
+
+def put_back(item: OpenFile, copies: Copies, suffix: str) -> list[str]:
+    """Put the copy's content into the file, the present content kept; return the names kept."""
+    kept = _move_siblings(item.path, copies.siblings.get(item.copy, []), suffix)
+    return kept + _put_back_one(item, copies.fds[item.copy], suffix)
+
+
+def _open_copy(directory_fd: int, name: str) -> int:
+    return os.open(f"{_FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+
+
+def _load_siblings(directory_fd: int) -> Mapping[str, list[str]]:
+    fd = _open_copy(directory_fd, _SIBLINGS)
+    try:
+        return json.loads(os.read(fd, 64 << 20))
+    except ValueError as bad:
+        raise Corrupt(f"{_FOLDER}/{_SIBLINGS} does not parse: {bad}") from None
+    finally:
+        os.close(fd)
+
+
+def _move_siblings(path: str, then: Sequence[str], suffix: str) -> list[str]:
+    kept: list[str] = []
+    for name in _siblings(path):
+        if name in then or ".after-" in name or f".{suffix}" in name:
+            continue
+        old = Path(path).parent / name
+        new, fd = free_name(old, suffix, 0o600)
+        os.close(fd)
+        old.rename(new)
+        kept.append(new)
+    return kept
+
+
+def _open_target(item: OpenFile, suffix: str) -> tuple[int, list[str]]:
+    """Open the file in place with its present content kept beside, or make it again."""
+    try:
+        target = open_existing(item.path, os.O_RDWR)
+    except FileNotFoundError:
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        target = os.open(item.path, flags, item.mode)
+        os.fchmod(target, item.mode)
+        give_to(target, item.uid, item.gid)
+        return target, []
+    try:
+        name, beside = free_name(Path(item.path), suffix, item.mode)
+        try:
+            give_to(beside, item.uid, item.gid)
+            copy_range(target, beside, 0, os.fstat(target).st_size)
+            os.fsync(beside)
+        finally:
+            os.close(beside)
+    except BaseException:
+        os.close(target)
+        raise
+    return target, [name]
+
+
+def _put_back_one(item: OpenFile, source: int, suffix: str) -> list[str]:
+    target, kept = _open_target(item, suffix)
+    try:
+        os.ftruncate(target, 0)
+        copy_range(source, target, 0, item.size_bytes)
+        os.fsync(target)
+    finally:
+        os.close(target)
+    return kept

@@ -1,0 +1,301 @@
+"""The supervisor's loop: one unix socket, the unit's primitives, its lease, its end.
+
+A request is a line ``{"id": 1, "do": "stop", ...}``, its answer ``{"id": 1,
+"ok": ...}`` or ``{"id": 1, "error": class, "text": sentence}``; ``{"event":
+"exit", ...}`` comes unasked.  Whoever stopped the unit holds a lease: when that
+connection closes or the time is over, the unit goes on by itself.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
+
+import trio
+
+from ..errors import CkptfsError, Corrupt, InvalidInput, NoSuchProcess
+from .cgroup import kill_cgroup, remove_cgroup
+from .isolation import Holder, kill_holder
+from .orders import Launch
+from .records import Json, decode_line, encode_line, exit_from_status, to_json
+from .rundir import make_directory, store_exit
+from .unit import SupervisedUnit
+
+_LINE_MAX = 64 << 20  # bytes; a restart's facts list every open file
+_KILL_GRACE_S = 5.0
+_LAST_WORDS_S = 1.0  # how long ended units wait for their listeners to take the news
+
+
+class Connection:
+    """One client; sends whole lines, one at a time."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self._lock = trio.Lock()
+
+    async def send(self, message: Mapping[str, Json]) -> None:
+        """Send one message; a client that has gone is no error."""
+        async with self._lock:
+            try:
+                await self._stream.send_all(encode_line(message))
+            except (trio.BrokenResourceError, trio.ClosedResourceError):
+                return
+
+
+class Service:
+    """Serves one unit until it has ended."""
+
+    def __init__(self, launch: Launch, holder: Holder) -> None:
+        self.launch = launch
+        self.holder = holder
+        self.unit = SupervisedUnit(launch, holder)
+        self.connections: set[Connection] = set()
+        self.ended = trio.Event()  # the root process has ended, or there will be none
+        self._lessee: Connection | None = None
+        self._lease: trio.CancelScope | None = None
+        self._operation: trio.CancelScope | None = None
+        self._nursery: trio.Nursery | None = None
+
+    # -- requests --------------------------------------------------------------------------------
+
+    async def answer(self, connection: Connection, request: Mapping[str, Json]) -> None:
+        """Carry one request out and send its answer."""
+        number = request.get("id")
+        try:
+            handler = HANDLERS.get(request.get("do", ""))
+            if handler is None:
+                raise InvalidInput(f"no request is called {request.get('do')!r}")
+            result = await handler(self, connection, request)
+        except CkptfsError as bad:
+            await connection.send({"id": number, "error": type(bad).__name__, "text": str(bad)})
+        except OSError as bad:
+            await connection.send({"id": number, "error": "CheckpointerFailed", "text": str(bad)})
+        else:
+            await connection.send({"id": number, "ok": result})
+        if self.unit.failed:  # only now: the supervisor ends with this
+            self.ended.set()
+
+    async def operate(self, work: Callable[[], Awaitable[Json]]) -> Json:
+        """Run a primitive that `let_go`, `kill` and the unit's end may cut short."""
+        with trio.CancelScope() as scope:
+            before, self._operation = self._operation, scope
+            try:
+                return await work()
+            finally:
+                self._operation = before
+        raise NoSuchProcess("the operation was cut short: the unit ended, or its lease was over")
+
+    async def stop(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """Freeze under a lease of ``lease_s`` seconds held by the connection."""
+        assert self._nursery is not None
+        self._lessee = connection
+        files = await self.operate(self.unit.stop)
+        if self._lease is not None:
+            self._lease.cancel()
+        self._lease = trio.CancelScope(deadline=trio.current_time() + float(request["lease_s"]))
+        self._nursery.start_soon(self._watch_lease, self._lease)
+        return files
+
+    async def _watch_lease(self, lease: trio.CancelScope) -> None:
+        with lease:
+            await trio.sleep_forever()
+        if self._lease is lease:
+            await self.let_go()
+
+    async def resume_cp(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """Thaw, and end the lease."""
+        await self.unit.resume_cp()
+        self._end_lease()
+        return None
+
+    def _end_lease(self) -> None:
+        lease, self._lease, self._lessee = self._lease, None, None
+        if lease is not None:
+            lease.cancel()
+
+    async def rebuild(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """Rebuild; a failure ends this supervisor once the answer is sent."""
+        self._lessee = connection
+        try:
+            return await self.operate(partial(self.unit.rebuild, request))
+        except BaseException:
+            self.unit.failed = True
+            raise
+
+    async def resume_rst(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """Let the rebuilt unit go; the daemon's connection does not matter to it any more."""
+        await self.unit.resume_rst(stopped=bool(request["stopped"]))
+        self._lessee = None
+        return None
+
+    async def kill(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """Kill every process; return when the end has been recorded."""
+        self._cut_short()
+        is_there = self.unit.has_root()
+        kill_cgroup(self.launch.cgroup)
+        if not is_there:
+            self.ended.set()
+        with trio.move_on_after(_KILL_GRACE_S):
+            await self.ended.wait()
+        if not self.ended.is_set():
+            os.kill(self.holder.pid, 9)
+        await self.ended.wait()
+        return None
+
+    def _cut_short(self) -> None:
+        if self._operation is not None:
+            self._operation.cancel()
+
+    async def let_go(self) -> None:
+        """Abort for a daemon that has gone: a stopped unit goes on, a half-made one goes away."""
+        self._cut_short()
+        self._end_lease()
+        if self.unit.is_rebuilding():
+            kill_cgroup(self.launch.cgroup)
+            self.unit.failed = True
+            self.ended.set()
+            return
+        with trio.CancelScope(shield=True):
+            await self.unit.abort()
+
+    # -- the unit's end --------------------------------------------------------------------------
+
+    async def watch_holder(self) -> None:
+        """Wait for the root's status, record it durably, tell everyone."""
+        await trio.lowlevel.wait_readable(self.holder.status_fd)
+        text = os.read(self.holder.status_fd, 32)
+        if self.unit.failed:
+            self.ended.set()
+            return
+        # No status: the holder was killed, and with it the unit.
+        ended = exit_from_status(int(text) if text else 9)
+        self._cut_short()
+        await trio.to_thread.run_sync(store_exit, self.launch.paths, ended)
+        with trio.move_on_after(_LAST_WORDS_S):
+            await trio.to_thread.run_sync(self._clean)
+        self.launch.paths.socket.unlink(missing_ok=True)
+        with trio.move_on_after(_LAST_WORDS_S):
+            for connection in tuple(self.connections):
+                await connection.send({"event": "exit", **to_json(ended)})
+        self.ended.set()
+
+    def _clean(self) -> None:
+        kill_holder(self.holder.pid)
+        remove_cgroup(self.launch.cgroup)
+
+    # -- connections -----------------------------------------------------------------------------
+
+    async def serve(self, stream: trio.SocketStream) -> None:
+        """Serve one client until it closes."""
+        connection = Connection(stream)
+        self.connections.add(connection)
+        try:
+            async with trio.open_nursery() as nursery:
+                await self._read_requests(connection, stream, nursery)
+                nursery.cancel_scope.cancel()
+        finally:
+            self.connections.discard(connection)
+            if connection is self._lessee:
+                with trio.CancelScope(shield=True):
+                    await self.let_go()
+            with trio.CancelScope(shield=True):
+                await stream.aclose()
+
+    async def _read_requests(
+        self, connection: Connection, stream: trio.SocketStream, nursery: trio.Nursery
+    ) -> None:
+        running: dict[Json, trio.CancelScope] = {}
+        pending = b""
+        while True:
+            try:
+                data = await stream.receive_some(65536)
+            except trio.BrokenResourceError:
+                return
+            if not data or len(pending) > _LINE_MAX:
+                return
+            *lines, pending = (pending + data).split(b"\n")
+            for line in lines:
+                try:
+                    request = decode_line(line)
+                except Corrupt:
+                    return
+                if "cancel" in request:
+                    scope = running.get(request["cancel"])
+                    if scope is not None:
+                        scope.cancel()
+                    continue
+                nursery.start_soon(self._run_request, connection, request, running)
+
+    async def _run_request(
+        self, connection: Connection, request: Mapping[str, Json], running: dict[Json, trio.CancelScope]
+    ) -> None:
+        with trio.CancelScope() as scope:
+            running[request.get("id")] = scope
+            try:
+                await self.answer(connection, request)
+            finally:
+                running.pop(request.get("id"), None)
+        if scope.cancelled_caught:
+            await connection.send({"id": request.get("id"), "error": "TryAgain", "text": "cancelled"})
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Listen, say *ready*, and serve until the unit has ended."""
+        make_directory(self.launch.paths.run, 0o700)
+        listener = trio.socket.socket(trio.socket.AF_UNIX)
+        path = self.launch.paths.socket
+        path.unlink(missing_ok=True)
+        await listener.bind(str(path))
+        path.chmod(0o600)
+        listener.listen(16)
+        async with trio.open_nursery() as nursery:
+            self._nursery = nursery
+            nursery.start_soon(self.watch_holder)
+            nursery.start_soon(trio.serve_listeners, self.serve, [trio.SocketListener(listener)])
+            ready()
+            await self.ended.wait()
+            nursery.cancel_scope.cancel()
+
+
+Handler = Callable[[Service, Connection, Mapping[str, Json]], Awaitable[Json]]
+
+
+async def _hello(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    return {"pid": service.unit.root_pid(), "job": service.launch.job, "unit": service.launch.unit}
+
+
+async def _prepare(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    return await service.unit.prepare()
+
+
+async def _checkpoint(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    return await service.operate(partial(service.unit.checkpoint, request["directory"]))
+
+
+async def _signal(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    service.unit.signal(
+        request["number"], only=request["only"], others=request["others"], master=request["master"]
+    )
+
+
+async def _processes(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    return [to_json(process) for process in service.unit.processes()]
+
+
+HANDLERS: dict[str, Handler] = {
+    "hello": _hello,
+    "prepare": _prepare,
+    "stop": Service.stop,
+    "checkpoint": _checkpoint,
+    "resume_cp": Service.resume_cp,
+    "rebuild": Service.rebuild,
+    "resume_rst": Service.resume_rst,
+    "kill": Service.kill,
+    "signal": _signal,
+    "processes": _processes,
+}
+
+
+def serve_unit(launch: Launch, holder: Holder, ready: Callable[[], None]) -> None:
+    """Run the service on trio until the unit has ended."""
+    trio.run(Service(launch, holder).run, ready)

@@ -1,0 +1,73 @@
+"""The supervisor of one job unit: ``python -m ckptfs.node.supervisor RUNDIR``.
+
+Its own process in its own session, started by the agent and not dependent on
+it: a daemon that dies and comes back finds it at RUNDIR/sock.  It makes the
+holder before any thread exists, then serves requests on trio until the unit
+has ended.  One line on stdout tells the agent how the start went: ``ready``,
+or a JSON list of error class and sentence.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from ..errors import CkptfsError
+from .cgroup import make_cgroup, remove_cgroup
+from .isolation import Holder, kill_holder, spawn_holder
+from .launch import Program, encode_failure
+from .orders import Launch, load_launch
+from .rundir import make_directory
+
+
+def detach() -> None:
+    """Leave the agent: a child of a child, leader of a session, without terminal."""
+    os.setsid()
+    if os.fork() != 0:
+        os._exit(0)
+
+
+def start_holder(launch: Launch) -> Holder:
+    """Make the unit's cgroup, namespaces and holder.  Raises CkptfsError; nothing is left behind then."""
+    make_cgroup(launch.cgroup)
+    program = Program(launch.spec, launch.job, launch.unit, launch.cgroup, launch.paths)
+    try:
+        make_directory(launch.paths.work, 0o700)
+        return spawn_holder(program if launch.fresh else None, launch.hidden)
+    except BaseException:
+        remove_cgroup(launch.cgroup)
+        raise
+
+
+def answer(line: bytes) -> None:
+    """Tell the agent how the start went, and close the pipe to it."""
+    os.write(1, line + b"\n")
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 1)
+    os.close(null)
+
+
+def main(argv: list[str]) -> int:
+    """Run the supervisor; *argv* holds the run directory.  Returns the exit status."""
+    detach()
+    launch = load_launch(Path(argv[0]) / "launch.json")
+    try:
+        holder = start_holder(launch)
+    except (CkptfsError, OSError) as bad:
+        answer(encode_failure(bad))
+        return 1
+    try:
+        # Imported only now: the holder has been forked without trio in its memory, and the job's
+        # program starts while this import (60 ms) runs.
+        from .service import serve_unit
+
+        serve_unit(launch, holder, lambda: answer(b"ready"))
+    finally:
+        kill_holder(holder.pid)
+        remove_cgroup(launch.cgroup)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

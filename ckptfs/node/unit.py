@@ -1,0 +1,216 @@
+"""One unit inside its supervisor: the generic part around the translib (S4).
+
+Blockers, the check that the checkpointer will take exactly the unit's
+processes (D3), the files of the job, signals and processes.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import trio
+
+from ..errors import CheckpointerFailed, CkptfsError, NoSuchProcess, NotAuthorised, OutOfRange
+from ..model import OpenFile
+from ..translib import freezer
+from ..translib.api import UnitHandle
+from ..translib.registry import make_translib
+from . import blockers, facts, files, procfs
+from .api import Prepared, Process
+from .cgroup import kill_cgroup
+from .holder import ROOT_PID
+from .isolation import Holder
+from .orders import Launch
+from .records import Json, facts_from, to_json
+from .rundir import keep_log
+
+_SIGNAL_MAX = 64
+
+
+class SupervisedUnit:
+    """The unit of one supervisor."""
+
+    def __init__(self, launch: Launch, holder: Holder) -> None:
+        self.launch = launch
+        self.holder = holder
+        self.failed = False  # a rebuild failed: there is no unit, and its end is nobody's news
+        self._rebuilding = not launch.fresh
+        self._files: tuple[OpenFile, ...] = ()
+        self._translib = make_translib(launch.translib)
+        self._handle = UnitHandle(
+            unit=launch.unit,
+            holder_pid=holder.pid,
+            root_pid=ROOT_PID,
+            cgroup=launch.cgroup,
+            uid=launch.spec.owner.uid,
+            gid=launch.spec.owner.gid,
+            work_dir=launch.paths.work,
+        )
+
+    # -- what is there ---------------------------------------------------------------------------
+
+    def is_rebuilding(self) -> bool:
+        """Whether the unit is not yet, or not yet all, back from its image."""
+        return self._rebuilding
+
+    def _statuses(self) -> tuple[procfs.Status, ...]:
+        return procfs.read_statuses(freezer.member_pids(self.launch.cgroup))
+
+    def root_pid(self) -> int:
+        """Return the root process's pid in the host's namespace, 0 when there is none."""
+        roots = (status.pid for status in self._statuses() if status.inner_pid == ROOT_PID)
+        return next(roots, 0)
+
+    def has_root(self) -> bool:
+        """Whether the root process is there."""
+        return self.root_pid() != 0
+
+    def processes(self) -> tuple[Process, ...]:
+        """Return the unit's processes for monitoring, sorted by pid."""
+        found = (procfs.read_process(pid) for pid in freezer.member_pids(self.launch.cgroup))
+        return tuple(process for process in found if process is not None)
+
+    # -- checkpoint ------------------------------------------------------------------------------
+
+    async def prepare(self) -> Json:
+        """Return `Prepared` as JSON; nothing is stopped."""
+        preparation = await self._translib.prepare(self._handle)
+        look = partial(blockers.find_blockers, self.launch.cgroup, self.holder.pid, self.launch.spec.owner.uid)
+        found = await trio.to_thread.run_sync(look)
+        statuses = self._statuses()
+        if not statuses:
+            raise NoSuchProcess("the unit has ended")
+        prepared = Prepared(
+            blockers=(*preparation.blockers, *found),
+            facts=facts.unit_facts(self.launch, preparation.facts, statuses),
+            image_bytes=facts.estimate_image(statuses),
+        )
+        return to_json(prepared)
+
+    async def stop(self) -> Json:
+        """Freeze and return the files open for writing, as JSON."""
+        await self._translib.stop(self._handle)
+        try:
+            uids = {uid for status in self._statuses() for uid in status.uids}
+            owner = self.launch.spec.owner.uid
+            if owner and uids - {owner}:
+                raise NotAuthorised(f"a process of the unit runs as uid {min(uids - {owner})}, not as the job's owner")
+            pids = freezer.member_pids(self.launch.cgroup)
+            self._files = await trio.to_thread.run_sync(files.record_open_files, pids)
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.abort()
+            raise
+        return [to_json(item) for item in self._files]
+
+    async def checkpoint(self, directory: str) -> Json:
+        """Write the image of the stopped unit into *directory*; return its open files as JSON."""
+        fd = await _open_directory(directory)
+        try:
+            if self.launch.spec.policy.rollback == "copy":
+                save = partial(files.save_copies, self._files, fd, self.launch.spec.owner)
+                saved = await trio.to_thread.run_sync(save)
+            else:
+                saved = self._files
+            await self._keeping_logs(self._translib.checkpoint(self._handle, fd))
+        finally:
+            os.close(fd)
+        return [to_json(item) for item in saved]
+
+    async def _keeping_logs(self, work: Any) -> None:  # noqa: ANN401 - an awaitable of a translib
+        """Run a checkpointer; keep its logs beside the unit's state when it fails."""
+        try:
+            await work
+        except CheckpointerFailed:
+            for log in sorted(self.launch.paths.work.glob("*-*.log")):
+                keep_log(log, self.launch.paths)
+            raise
+
+    async def resume_cp(self) -> None:
+        """Let the unit go on after a checkpoint or an abort."""
+        await self._translib.resume_cp(self._handle)
+
+    async def abort(self) -> None:
+        """Let the unit go on whatever state it is in; a unit that has ended is no error."""
+        try:
+            await self._translib.resume_cp(self._handle)
+        except CkptfsError:
+            # Out of order (nothing was stopped) or ended.  A frozen cgroup must not remain.
+            try:
+                await freezer.thaw(self.launch.cgroup)
+            except CkptfsError:
+                return
+
+    # -- restart ---------------------------------------------------------------------------------
+
+    async def rebuild(self, request: Mapping[str, Json]) -> Json:
+        """Put the output files back, then rebuild, frozen.  A failure leaves no process."""
+        recorded = facts_from(request["facts"])
+        fd = await _open_directory(request["directory"])
+        try:
+            if not request["clone"]:
+                put_back = partial(
+                    files.put_back,
+                    recorded.files,
+                    fd,
+                    request["suffix"],
+                    files.Rights(self.launch.spec.owner, self.launch.paths.stdout.parent),
+                    same_boot=recorded.facts.get("boot_id") == facts.boot_id(),
+                )
+                await trio.to_thread.run_sync(put_back)
+            await self._keeping_logs(self._translib.rebuild(self._handle, fd))
+        except BaseException:
+            kill_cgroup(self.launch.cgroup)
+            raise
+        finally:
+            os.close(fd)
+        return {"pid": self.root_pid()}
+
+    async def resume_rst(self, *, stopped: bool) -> None:
+        """Let the rebuilt unit go; with *stopped* into state T."""
+        if stopped and self._rebuilding:
+            self.signal(signal.SIGSTOP, only=(), others=(), master=False)
+        await self._translib.resume_rst(self._handle)
+        self._rebuilding = False
+
+    # -- signals ---------------------------------------------------------------------------------
+
+    def signal(self, number: int, *, only: Sequence[int], others: Sequence[int], master: bool) -> None:
+        """Send a signal as `UnitPort.signal` says.  Raises OutOfRange, NoSuchProcess."""
+        if not 1 <= number <= _SIGNAL_MAX:
+            raise OutOfRange(f"there is no signal {number}; signals are 1 to {_SIGNAL_MAX}")
+        members = set(freezer.member_pids(self.launch.cgroup))
+        chosen = {self.root_pid()} if master else set(only) or members
+        strangers = chosen - members
+        if strangers or not members:
+            raise NoSuchProcess(f"process {min(strangers, default=0)} is not one of the unit's")
+        for pid in sorted(chosen - set(others)):
+            self._signal_one(pid, number)
+
+    def _signal_one(self, pid: int, number: int) -> None:
+        # The descriptor pins the process; membership is looked up after it, so a reused number is noticed.
+        try:
+            pidfd = os.pidfd_open(pid)
+        except ProcessLookupError:
+            return
+        try:
+            if pid in freezer.member_pids(self.launch.cgroup):
+                signal.pidfd_send_signal(pidfd, number)
+        except ProcessLookupError:
+            return
+        finally:
+            os.close(pidfd)
+
+
+async def _open_directory(directory: str) -> int:
+    """Open an image directory in a thread: it is in a mount whose daemon may be gone or busy."""
+    opener = partial(os.open, Path(directory), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        return await trio.to_thread.run_sync(opener, abandon_on_cancel=True)
+    except OSError as bad:
+        raise CheckpointerFailed(f"the image directory cannot be opened: {bad.strerror}") from None
