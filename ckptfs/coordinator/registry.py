@@ -22,7 +22,7 @@ from ..jobs.directory import JobsDirectory
 from ..jobs.lifecycle import MOVING
 from ..jobs.record import JobRecord
 from ..model import JobState
-from ..node.api import Exit, UnitPort
+from ..node.api import Exit, NodePort, UnitPort
 from .api import Job, Subscriber
 
 log = logging.getLogger(__name__)
@@ -43,12 +43,14 @@ class Operation:
 
 @dataclass(slots=True)
 class Incarnation:
-    """The units of a job that were started or rebuilt together."""
+    """The units of a job that were started or rebuilt together; *units* empty: nothing runs."""
 
+    units: frozenset[UnitName] = frozenset()
     ports: dict[UnitName, UnitPort] = field(default_factory=dict[UnitName, UnitPort])
     exits: dict[UnitName, Exit | None] = field(default_factory=dict[UnitName, Exit | None])
     started_ns: int = 0
     over_limit: str = ""  # sentence: why the service itself killed it
+    exited: trio.Event = field(default_factory=trio.Event)  # set, and replaced, at each exit
 
 
 class Registry:
@@ -144,6 +146,39 @@ class Registry:
         """Keep the last failure for humans (``ctl/error``)."""
         seconds = self.clock_ns() // 1_000_000_000
         job.error = f"{seconds} {verb}: {sentence}"
+
+    def note_exit(self, job: JobId, unit: UnitName, ended: Exit | None) -> bool:
+        """Record how a unit of the present incarnation ended; False: it is of an earlier one."""
+        incarnation = self.incarnations.get(job)
+        if incarnation is None or unit not in incarnation.units:
+            return False
+        incarnation.exits[unit] = ended
+        exited, incarnation.exited = incarnation.exited, trio.Event()
+        exited.set()
+        return True
+
+    async def wait_exit(self, job: JobId, unit: UnitName, deadline_s: float) -> None:
+        """Return when the unit's exit was reported, or after *deadline_s* seconds.
+
+        So that the report of an old incarnation is never taken for one of the next.
+        """
+        incarnation = self.incarnations[job]
+        with trio.move_on_after(deadline_s):
+            while unit in incarnation.units and unit not in incarnation.exits:
+                await incarnation.exited.wait()
+
+    def end_incarnation(self, job: Job, node: NodePort) -> None:
+        """Let the units of *job* go: nothing of them runs any more."""
+        incarnation = self.incarnations[job.id]
+        for unit in sorted(incarnation.units):
+            node.forget(job.id, unit)
+        self.incarnations[job.id] = Incarnation(started_ns=incarnation.started_ns)
+        for status in job.units.values():
+            status.pid, status.state = 0, "ended" if status.state != "lost" else "lost"
+
+    def index(self, job: Job) -> None:
+        """Write the index entry of *job* alone.  Raises StoreFull, Degraded."""
+        self._index(self._record(job))
 
     def _index(self, record: JobRecord) -> None:
         catalog_jobs.save_job(

@@ -1,1 +1,1 @@
-"""Job descriptions (JSDL) and monitoring documents."""
+"""Jobs as users describe them, and what is durable of them."""

@@ -32,18 +32,11 @@ class JobsDirectory:
     def __init__(self, root: Path, logs: Path) -> None:
         self._root, self._logs = root, logs
         root.mkdir(mode=0o700, exist_ok=True)
-        logs.mkdir(mode=0o711, exist_ok=True)  # passable: owners read their own logs below
+        logs.mkdir(mode=0o755, exist_ok=True)  # passable: owners read their own logs below
 
     def log_directory(self, job: JobId) -> Path:
-        """Return where the default output files of *job* lie; `make_log_directory` makes it."""
+        """Return where the node puts the default output files of *job*, ``<unit>.out|err``."""
         return self._logs / job
-
-    def make_log_directory(self, job: JobId, uid: int, gid: int) -> Path:
-        """Make the directory, 0700 and the owner's.  Harmless when repeated."""
-        directory = self.log_directory(job)
-        directory.mkdir(mode=0o700, exist_ok=True)
-        os.chown(directory, uid, gid, follow_symlinks=False)
-        return directory
 
     def next_number(self, others: Iterable[JobId]) -> int:
         """Reserve and return a number above every one ever used, durably.
@@ -84,12 +77,13 @@ class JobsDirectory:
                 troubles.append(f"{job}: {error}")
         return records, troubles
 
-    def remove(self, job: JobId) -> None:
-        """Remove record and logs.  Harmless when repeated."""
+    def remove(self, job: JobId, *, keep_logs: bool = False) -> None:
+        """Remove record and logs.  Harmless when repeated.  *keep_logs*: a clone writes there."""
         # The record goes first: a job is there or not, never half.
         (self._root / job / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self._root / job, ignore_errors=True)
-        shutil.rmtree(self.log_directory(job), ignore_errors=True)
+        if not keep_logs:
+            shutil.rmtree(self.log_directory(job), ignore_errors=True)
         _sync_directory(self._root)
 
     def _names(self) -> list[JobId]:

@@ -1,0 +1,229 @@
+"""The verb checkpoint (and the first half of suspend): the request, and what follows it.
+
+The request decides everything that can be decided before a process is touched
+and makes the version number durable; what comes later is the background's.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import trio
+
+from ..catalog import operations
+from ..errors import CkptfsError, Unsupported
+from ..ids import JobId, UnitName, Version
+from ..jobs.lifecycle import refusal
+from ..model import Caller, JobState, Protocol, Purpose
+from ..node.api import Prepared
+from ..security import access
+from ..translib.api import Capability
+from .api import CheckpointRequest, Job, Outcome
+from .checkpoint import CheckpointPhase, checkpoint_machine
+from .driver import Journal, drive
+from .events import Event
+from .parts import Parts, staging_name
+from .registry import Operation
+from .retention import apply_retention
+from .saving import Saving
+from .side_by_side import side_by_side
+
+log = logging.getLogger(__name__)
+
+
+class Checkpoints:
+    """Takes versions."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+
+    async def request(
+        self, job_id: JobId, caller: Caller, request: CheckpointRequest, *, verb: str = "checkpoint"
+    ) -> Version:
+        """Begin a version and return its number, durable; *verb* "suspend" ends the units after it.
+
+        Raises NotAuthorised, Busy, Unsupported (ended, capability missing, blockers),
+        StoreFull, Degraded, TimedOut; nothing has happened to the job then.
+        """
+        registry = self._parts.registry
+        job = registry.get(job_id)
+        access.require(caller, job.spec.owner, verb, job_id)
+        operation = registry.acquire(job_id, verb)
+        try:
+            saving = await self._begin(job, request, verb, operation)
+        except BaseException as error:
+            if isinstance(error, CkptfsError):
+                registry.note_error(job, verb, str(error))
+            registry.release(job_id)
+            raise
+        self._parts.background.spawn(
+            f"{verb} {job_id} {saving.version}", lambda: self._run(saving, operation)
+        )
+        return saving.version
+
+    async def _begin(
+        self, job: Job, request: CheckpointRequest, verb: str, operation: Operation
+    ) -> Saving:
+        parts = self._parts
+        refused = refusal(verb, job.id, job.state)
+        if refused:
+            raise refused
+        if job.protocol is Protocol.INDEPENDENT:
+            raise Unsupported("the independent protocol is not served yet: write coordinated")
+        begun_s = trio.current_time()
+        ports = dict(parts.registry.incarnations[job.id].ports)
+        prepared = await self.prepare(job)
+        if parts.registry.incarnations[job.id].exits:
+            raise Unsupported(f"{job.id} has just ended")
+        check_prepared(job, prepared, parts)
+        # From here to the end no await: number, reservation and state change together.
+        version = Version(job.highest_version + 1)
+        expected_bytes = sum(entry.image_bytes for entry in prepared.values())
+        family = (job.clone_of,) if job.clone_of else ()
+        ingest = parts.store.begin(job.id, version, expect_bytes=expected_bytes, family=family)
+        try:
+            journal_id = self._number(job, version, verb, operation)
+        except CkptfsError:
+            parts.background.spawn(f"forget {job.id} {version}", ingest.abort)
+            raise
+        parts.staging[staging_name(job.id, version)] = ingest
+        self._announce(job, version, expected_bytes, operation)
+        return Saving(parts, job, version, request, ports, prepared, ingest, journal_id, begun_s)
+
+    async def prepare(self, job: Job) -> dict[UnitName, Prepared]:
+        """Ask every unit of a running job what is in the way.  Stops nothing."""
+        ports = self._parts.registry.incarnations[job.id].ports
+        prepared = await side_by_side(
+            tuple(ports),
+            lambda unit: ports[unit].prepare(),
+            what="prepare",
+            deadline_s=self._parts.deadlines.request_s,
+        )
+        job.blockers = tuple(
+            blocker for unit in sorted(prepared) for blocker in prepared[unit].blockers
+        )
+        return prepared
+
+    def _number(self, job: Job, version: Version, verb: str, operation: Operation) -> int:
+        """Make the number durable, in the job's record and in the journal."""
+        parts = self._parts
+        job.highest_version = version  # burnt even when what follows fails: never given twice
+        parts.registry.save(job)
+        operation.version = version
+        return operations.begin(parts.db, job.id, verb, version, job.state, parts.clock_ns())
+
+    def _announce(
+        self, job: Job, version: Version, expected_bytes: int, operation: Operation
+    ) -> None:
+        job.state = JobState.CHECKPOINTING
+        job.checkpoint = Outcome(version, "saving", total_bytes=expected_bytes)
+        self._parts.registry.changed(job.id)
+        log.info("%s: %s, version %d begins", job.id, operation.verb, version)
+
+    async def _run(self, saving: Saving, operation: Operation) -> None:
+        """Drive the machine to its end, whatever happens, then settle the outcome."""
+        machine = checkpoint_machine(
+            frozenset(saving.ports), end=saving.request.purpose is Purpose.SUSPEND
+        )
+        order = None
+        for unit in sorted(saving.ports):
+            order = machine.handle(unit, Event.PREPARED)  # the request did that
+        interrupted = True
+        try:
+            with operation.scope:
+                async with trio.open_nursery() as nursery:
+                    nursery.start_soon(saving.report_progress)
+                    await drive(machine, order, saving.actions(), self._journal(saving))
+                    nursery.cancel_scope.cancel()
+            interrupted = operation.scope.cancelled_caught
+        finally:
+            saving.survivors = frozenset(machine.lost)
+            with trio.CancelScope(shield=True):
+                await self._rescue(saving)
+                await saving.forget()
+            reason = machine.reason if machine.phase is CheckpointPhase.FAILED else ""
+            self._settle(saving, reason, interrupted)
+            self._parts.registry.release(saving.job.id)
+
+    def _journal(self, saving: Saving) -> Journal:
+        def journal(phase: str, reason: str) -> None:
+            now_ns = self._parts.clock_ns()
+            operations.enter(self._parts.db, saving.journal_id, phase, reason, now_ns)
+
+        return journal
+
+    async def _rescue(self, saving: Saving) -> None:
+        """A unit that did not answer must not stay frozen; its lease is the last resort."""
+        for unit in sorted(saving.survivors):
+            try:
+                with trio.fail_after(self._parts.deadlines.resume_s):
+                    await saving.resume(unit)
+            except (CkptfsError, trio.TooSlowError) as error:
+                log.error("%s %s does not answer: %r", saving.job.id, unit, error)
+                sentence = f"{unit} does not answer; its supervisor thaws it"
+                self._parts.registry.note_error(saving.job, "checkpoint", sentence)
+
+    def _settle(self, saving: Saving, reason: str, interrupted: bool) -> None:
+        """Record how it ended.  No await: state, outcome and events change together."""
+        job, registry = saving.job, self._parts.registry
+        job.stat["last_frozen_usec"] = saving.frozen_usec
+        job.stat["last_total_usec"] = round((trio.current_time() - saving.begun_s) * 1e6)
+        job.state = JobState.RUNNING
+        if saving.head is None:
+            reason = reason or "it was interrupted; try again"
+            job.checkpoint = Outcome(saving.version, "failed", reason)
+            job.events["aborted" if interrupted else "failed"] += 1
+            self._parts.count("checkpoints_failed")
+            registry.note_error(job, "checkpoint", reason)
+            log.warning("%s: version %d failed: %s", job.id, saving.version, reason)
+        else:
+            self._complete(saving)
+        try:
+            operations.end(self._parts.db, saving.journal_id, reason, self._parts.clock_ns())
+        except CkptfsError as error:
+            log.error("%s: the journal cannot be closed: %s", job.id, error)
+
+    def _complete(self, saving: Saving) -> None:
+        job, parts, head = saving.job, self._parts, saving.head
+        if head is None:
+            return
+        done = head.logical_bytes
+        job.checkpoint = Outcome(saving.version, "complete", done_bytes=done, total_bytes=done)
+        job.events["complete"] += 1
+        job.stat["checkpoints"] += 1
+        job.stat["last_saved_bytes"] = head.logical_bytes
+        job.stat["last_unique_bytes"] = head.stored_bytes
+        parts.count("checkpoints_complete")
+        log.info(
+            "%s: version %d complete, %d bytes, stood still %d us",
+            job.id,
+            saving.version,
+            head.logical_bytes,
+            saving.frozen_usec,
+        )
+        if saving.request.keep:
+            parts.store.pin(job.id, saving.version, True)
+        if saving.request.purpose is Purpose.SUSPEND and not saving.survivors:
+            job.state = JobState.SUSPENDED
+            job.events["suspended"] += 1
+            parts.registry.save_later_if_full(job)
+            parts.registry.end_incarnation(job, parts.node)
+        apply_retention(parts, job)
+
+
+def check_prepared(job: Job, prepared: Mapping[UnitName, Prepared], parts: Parts) -> None:
+    """Raise Unsupported when a capability is missing or something blocks a checkpoint."""
+    for unit in sorted(prepared):
+        translib = prepared[unit].facts.translib
+        entry = parts.available().get(translib)
+        have = entry.capabilities if entry else frozenset[Capability]()
+        missing = [word for word in job.spec.policy.requires if word not in have]
+        if missing:
+            raise Unsupported(
+                f"the checkpointer {translib} lacks {missing[0]}, which {job.id} requires"
+            )
+    if job.blockers:
+        more = len(job.blockers) - 1
+        rest = f" (and {more} more: see ctl/blockers)" if more else ""
+        raise Unsupported(f"{job.blockers[0]}{rest}")

@@ -1,0 +1,110 @@
+"""One restart under way: how its orders are carried out on store and units.
+
+`checkpointing.md` 4.  What is decided is in `restart`; here is what is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import trio
+
+from ..errors import Corrupt, NotFound
+from ..ids import JobId, UnitName, Version
+from ..model import UnitFacts
+from ..node.api import Exit, UnitPort
+from .api import Job, RestartRequest, UnitStatus
+from .driver import Action
+from .events import Event, Order
+from .parts import Parts
+
+log = logging.getLogger(__name__)
+PROGRESS_S = 0.2
+
+
+@dataclass(slots=True)
+class Rebuilding:
+    """State of one restart between its orders.  *source* has the version; *job* comes to life."""
+
+    parts: Parts
+    job: Job
+    source: JobId
+    version: Version
+    request: RestartRequest
+    facts: Mapping[UnitName, UnitFacts]
+    beside_others: bool  # a relative runs (and no file is shared): no file is put back
+    begun_s: float
+    journal_id: int = 0
+    ports: dict[UnitName, UnitPort] = field(default_factory=dict[UnitName, UnitPort])
+
+    def actions(self) -> dict[Order, Action]:
+        """Return how each order of the restart is carried out."""
+        limits = self.parts.deadlines
+        return {
+            Order.VERIFY: Action(self.verify, Event.VERIFIED, limits.verify_s),
+            Order.PLACE: Action(self.place, Event.PLACED, limits.resume_s),
+            Order.REBUILD: Action(self.rebuild, Event.REBUILT, limits.rebuild_s),
+            Order.RESUME_RST: Action(self.resume, Event.RESUMED, limits.resume_s),
+            Order.KILL: Action(self.undo, Event.KILLED, limits.kill_s),
+        }
+
+    async def verify(self, _service: UnitName) -> None:
+        """Read and hash every byte of the version before anything is started (G5)."""
+        damage = await self.parts.store.verify(self.source, self.version)
+        if damage:
+            self.parts.registry.changed(self.source, self.version)
+            raise Corrupt(str(damage[0]))
+
+    async def place(self, _service: UnitName) -> None:
+        """Find a node for every unit; on one machine that is this one (B18: from the cpx)."""
+        here = self.parts.node.name
+        for unit in self.facts:
+            wanted = self.request.placement.get(unit, here)
+            if wanted != here:
+                raise NotFound(f"no node is called {wanted}")
+            self.job.units[unit] = UnitStatus(here, 0, self.facts[unit].translib, "rebuilding")
+        self.parts.registry.changed(self.job.id)
+        await trio.lowlevel.checkpoint()
+
+    async def rebuild(self, unit: UnitName) -> None:
+        """Put files back and rebuild one unit, held frozen at the barrier."""
+        port = await self.parts.node.rebuild(
+            self.job.id,
+            unit,
+            self.job.spec,
+            self.facts[unit],
+            self.parts.image_directory(self.source, self.version, unit),
+            suffix=f"after-{self.version}",
+            clone=self.beside_others,
+        )
+        self.ports[unit] = port
+        self.parts.registry.incarnations[self.job.id].ports[unit] = port
+        status = self.job.units[unit]
+        status.pid, status.state = port.pid, "frozen"
+        self.parts.registry.changed(self.job.id)
+
+    async def resume(self, unit: UnitName) -> None:
+        """Let one rebuilt unit go."""
+        await self.ports[unit].resume_rst(stopped=self.request.stopped)
+        if unit not in self.parts.registry.incarnations[self.job.id].exits:
+            self.job.units[unit].state = "running"
+        self.parts.registry.changed(self.job.id)
+
+    async def undo(self, unit: UnitName) -> None:
+        """Leave nothing of one unit behind, also when its rebuild was cut off in the middle."""
+        port = self.ports.get(unit) or await self.parts.node.attach(self.job.id, unit)
+        if port is None or isinstance(port, Exit):
+            return
+        await port.kill()
+        await self.parts.registry.wait_exit(self.job.id, unit, self.parts.deadlines.thaw_s)
+
+    async def report_progress(self) -> None:
+        """Keep the outcome's byte counts fresh until cancelled."""
+        outcome = self.job.restart
+        while outcome is not None:
+            share = self.parts.store.verify_progress(self.source, self.version)
+            if share is not None:
+                outcome.done_bytes = int(share * outcome.total_bytes)
+            await trio.sleep(PROGRESS_S)

@@ -1,0 +1,226 @@
+"""One checkpoint under way: how its orders are carried out on units, store and catalog.
+
+`checkpointing.md` 3.  What is decided is in `checkpoint`; here is what is done.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import trio
+
+from ..catalog import jobs as catalog_jobs
+from ..errors import Busy, CkptfsError, NoSuchProcess
+from ..ids import UnitName, Version
+from ..model import Head, OpenFile, UnitFacts
+from ..node.api import Prepared, UnitPort
+from ..store.api import Ingest
+from .api import CheckpointRequest, Job
+from .cpx import JOB_DOCUMENT, UNIT_DOCUMENT, render_job, render_unit
+from .driver import Action
+from .events import Event, Order
+from .machine import SERVICE
+from .parts import Parts, staging_name
+
+log = logging.getLogger(__name__)
+THAW_RETRY_S = 0.1
+PROGRESS_S = 0.2
+
+
+@dataclass(slots=True)
+class Saving:
+    """State of one checkpoint between its orders.  Times on trio's clock, in seconds."""
+
+    parts: Parts
+    job: Job
+    version: Version
+    request: CheckpointRequest
+    ports: Mapping[UnitName, UnitPort]
+    prepared: Mapping[UnitName, Prepared]
+    ingest: Ingest
+    journal_id: int
+    begun_s: float
+    stopped: set[UnitName] = field(default_factory=set[UnitName])
+    files: dict[UnitName, Sequence[OpenFile]] = field(
+        default_factory=dict[UnitName, Sequence[OpenFile]]
+    )
+    frozen_at_s: float | None = None  # first order to freeze
+    thawed_at_s: float | None = None  # last thaw
+    stood_ns: int = 0  # epoch, when every unit stood still
+    head: Head | None = None  # set: the version is committed and visible
+    survivors: frozenset[UnitName] = frozenset()  # did not answer the last order
+
+    @property
+    def expected_bytes(self) -> int:
+        """Estimate of what the images take."""
+        return sum(prepared.image_bytes for prepared in self.prepared.values())
+
+    @property
+    def frozen_usec(self) -> int:
+        """How long the job stood still, first freeze to last thaw (or until now)."""
+        if self.frozen_at_s is None:
+            return 0
+        end_s = self.thawed_at_s if self.thawed_at_s is not None else trio.current_time()
+        return round((end_s - self.frozen_at_s) * 1e6)
+
+    def actions(self) -> dict[Order, Action]:
+        """Return how each order of the checkpoint is carried out."""
+        limits = self.parts.deadlines
+        saving_s = limits.saving(self.expected_bytes)
+        return {
+            Order.STOP: Action(self.stop, Event.STOPPED, limits.stop_s),
+            Order.CHECKPOINT: Action(self.save, Event.SAVED, saving_s),
+            # Not to be cancelled: only its end tells whether the version exists.
+            Order.COMMIT: Action(self.commit, Event.COMMITTED, limits.commit_s, shielded=True),
+            Order.RESUME_CP: Action(self.resume, Event.RESUMED, limits.resume_s),
+            Order.KILL: Action(self.kill, Event.KILLED, limits.kill_s),
+        }
+
+    async def stop(self, unit: UnitName) -> None:
+        """Freeze one unit; the lease outlasts every deadline that is still to come."""
+        limits = self.parts.deadlines
+        lease_s = limits.stop_s + limits.saving(self.expected_bytes) + limits.commit_s
+        if self.frozen_at_s is None:
+            self.frozen_at_s = trio.current_time()
+        self.files[unit] = await self.ports[unit].stop(lease_s=lease_s)
+        self.stopped.add(unit)
+        self._show(unit, "frozen")
+
+    async def save(self, unit: UnitName) -> None:
+        """Have the image of one frozen unit written into the staging area."""
+        self.stood_ns = self.stood_ns or self.parts.clock_ns()
+        self._show(unit, "saving")
+        directory = self.parts.staging_directory(self.job.id, self.version, unit)
+        self.files[unit] = await self.ports[unit].checkpoint(directory)
+        self._show(unit, "frozen")
+
+    async def commit(self, _service: UnitName) -> None:
+        """Write the documents, then make the version durable and visible.
+
+        A commit that outlives its deadline is looked up afterwards: what the
+        store lists is committed, whatever the clock said.
+        """
+        facts = [self._facts(unit) for unit in sorted(self.ports)]
+        for unit_facts in facts:
+            document = render_unit(self.job.id, self.version, unit_facts)
+            await self._write(unit_facts.unit, UNIT_DOCUMENT, document)
+        await self._write(SERVICE, JOB_DOCUMENT, self._job_document(facts))
+        try:
+            self._committed(await self.ingest.commit(self._draft()))
+        except trio.Cancelled:
+            if self.version in self.parts.store.versions(self.job.id):
+                self._committed(self.parts.store.head(self.job.id, self.version))
+            raise
+
+    async def resume(self, unit: UnitName) -> None:
+        """Thaw one unit.  Fine when it was never frozen or has ended."""
+        while True:
+            try:
+                await self.ports[unit].resume_cp()
+            except NoSuchProcess:
+                return
+            except Busy:
+                if unit in self.stopped:  # its checkpointer is still being ended
+                    await trio.sleep(THAW_RETRY_S)
+                    continue
+            break
+        self.stopped.discard(unit)
+        self.thawed_at_s = trio.current_time()
+        self._show(unit, "running")
+
+    async def kill(self, unit: UnitName) -> None:
+        """End one saved unit (suspension): it never runs on beyond its checkpoint."""
+        await self.ports[unit].kill()
+        await self.parts.registry.wait_exit(self.job.id, unit, self.parts.deadlines.thaw_s)
+        self.stopped.discard(unit)
+        self.thawed_at_s = trio.current_time()
+        self._show(unit, "ended")
+
+    async def report_progress(self) -> None:
+        """Keep the outcome's byte counts fresh until cancelled."""
+        outcome = self.job.checkpoint
+        while outcome is not None:
+            outcome.done_bytes = self.ingest.progress_bytes()
+            await trio.sleep(PROGRESS_S)
+
+    async def forget(self) -> None:
+        """Take the staging area away; nothing of a failed version stays visible.  Repeatable."""
+        self.parts.staging.pop(staging_name(self.job.id, self.version), None)
+        if self.head is not None:
+            return
+        try:
+            with trio.fail_after(self.parts.deadlines.commit_s):
+                await self.ingest.abort()
+        except (CkptfsError, trio.TooSlowError) as error:
+            log.error("%s %d could not be forgotten: %r", self.job.id, self.version, error)
+
+    def _committed(self, head: Head) -> None:
+        """No await: the version is in the job's list before anybody can look."""
+        self.head = head
+        self.job.versions.append(self.version)
+        self.parts.registry.changed(self.job.id, self.version)
+        try:
+            catalog_jobs.save_version(self.parts.db, head)
+        except CkptfsError as error:  # an index entry; the head is the truth
+            log.error("%s %d is not in the catalog: %s", self.job.id, self.version, error)
+
+    def _facts(self, unit: UnitName) -> UnitFacts:
+        facts = self.prepared[unit].facts
+        return UnitFacts(
+            unit=unit,
+            node=facts.node,
+            translib=facts.translib,
+            facts=facts.facts,
+            pids=facts.pids,
+            uids=facts.uids,
+            files=tuple(self.files.get(unit, ())),
+        )
+
+    def _job_document(self, facts: Sequence[UnitFacts]) -> bytes:
+        available = self.parts.available()
+        return render_job(
+            self.job.id,
+            self.version,
+            owner=self.job.spec.owner,
+            purpose=self.request.purpose,
+            initiator=self.request.initiator,
+            protocol=self.job.protocol,
+            taken_ns=self.stood_ns,
+            note=self.request.note,
+            units=facts,
+            checkpointers={name: entry.version for name, entry in available.items()},
+            files={
+                unit.unit: {
+                    name: file.size_bytes for name, file in self.ingest.files(unit.unit).items()
+                }
+                for unit in facts
+            },
+        )
+
+    def _draft(self) -> Head:
+        return Head(
+            job=self.job.id,
+            version=self.version,
+            owner=self.job.spec.owner,
+            committed_ns=self.parts.clock_ns(),
+            purpose=self.request.purpose,
+            initiator=self.request.initiator,
+            protocol=self.job.protocol,
+            files=(),
+            logical_bytes=0,
+            stored_bytes=0,
+            frozen_usec=self.frozen_usec,
+            note=self.request.note,
+            keep=self.request.keep,
+        )
+
+    async def _write(self, unit: UnitName, name: str, document: bytes) -> None:
+        file = self.ingest.create(unit, name)
+        await file.wait_writable()
+        file.write(0, document)
+
+    def _show(self, unit: UnitName, state: str) -> None:
+        self.job.units[unit].state = state
+        self.parts.registry.changed(self.job.id)

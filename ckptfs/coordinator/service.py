@@ -1,0 +1,269 @@
+"""The service: `coordinator.api.Service`, put together from its verbs.
+
+Everything runs on the trio thread.  Requests decide and raise; what follows
+them runs in the background nursery of `run`.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+import trio
+
+from ..catalog.connection import Connection
+from ..errors import CkptfsError
+from ..ids import JobId, Version
+from ..jobs.directory import JobsDirectory
+from ..jobs.resources import Machine
+from ..model import Caller, Head, JobState, Purpose
+from ..model import Protocol as CheckpointProtocol
+from ..node.api import NodePort, Process
+from ..store.api import Damage, Ingest, Store, Usage
+from ..translib.api import Availability
+from . import versions
+from .api import CheckpointRequest, Job, RestartRequest, SignalRequest, Subscriber
+from .background import Background
+from .checkpointing import Checkpoints
+from .control import Control
+from .parts import Deadlines, Parts
+from .registry import Registry
+from .restarting import Restarts
+from .startup import recover
+from .submission import Submissions
+from .supervision import Supervision
+
+
+def this_machine(name: str) -> Machine:
+    """Return what jobs can ask of this machine."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    names = frozenset({name, "localhost"})
+    return Machine(names, platform.machine(), os.cpu_count() or 1, memory_bytes)
+
+
+def make_parts(
+    store: Store,
+    node: NodePort,
+    *,
+    directory: Path,
+    mountpoint: Path,
+    clock_ns: Callable[[], int] = time.time_ns,
+    deadlines: Deadlines | None = None,
+) -> Parts:
+    """Return the parts of a service whose jobs are kept in *directory* (the store's).
+
+    Makes ``jobs/``, ``logs/`` and ``catalog.db`` where they are missing.
+    """
+    jobs = JobsDirectory(directory / "jobs", directory / "logs")
+    db = Connection(directory / "catalog.db")
+    return Parts(
+        store=store,
+        node=node,
+        directory=jobs,
+        db=db,
+        registry=Registry(jobs, db, clock_ns),
+        background=Background(),
+        mountpoint=mountpoint,
+        clock_ns=clock_ns,
+        deadlines=deadlines or Deadlines(),
+    )
+
+
+class Coordinator:
+    """See `coordinator.api.Service`; nothing is decided here."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._parts = parts
+        self.store: Store = parts.store
+        self.staging: Mapping[str, Ingest] = parts.staging
+        self._supervision = Supervision(parts)
+        self._checkpoints = Checkpoints(parts)
+        self._restarts = Restarts(parts, self._supervision)
+        self._control = Control(parts, self._supervision)
+        machine = this_machine(parts.node.name)
+        self._submissions = Submissions(parts, self._supervision, machine)
+
+    async def recover(self) -> None:
+        """Find every job; call once, before anything is served."""
+        await recover(self._parts, self._supervision)
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Carry out what requests begin, until cancelled; then every unit has been let go."""
+        await self._parts.background.run(task_status=task_status)
+
+    def close(self) -> None:
+        """Close the catalog; the last call."""
+        self._parts.db.close()
+
+    # What there is
+
+    def jobs(self) -> Sequence[JobId]:
+        """Return every job."""
+        return tuple(self._parts.registry.jobs)
+
+    def job(self, job: JobId) -> Job:
+        """Return a job.  Raises NotFound."""
+        return self._parts.registry.get(job)
+
+    def head(self, job: JobId, version: Version) -> Head:
+        """Return the verified head of a version.  Raises NotFound, Corrupt."""
+        return self._parts.store.head(job, version)
+
+    def latest(self, job: JobId) -> Version | None:
+        """Return the newest version without known damage."""
+        return versions.latest(self._parts.store, self.job(job))
+
+    def version_state(self, job: JobId, version: Version) -> str:
+        """Return ``restartable`` or ``damaged (…)``."""
+        return versions.state_text(self._parts.store, job, version)
+
+    def verify_text(self, job: JobId, version: Version) -> str:
+        """Return ``never``, ``ok …``, ``running …`` or ``damaged (…)``."""
+        return versions.verify_text(self._parts.store, job, version)
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Call *subscriber* after each change."""
+        self._parts.registry.subscribe(subscriber)
+
+    # Verbs
+
+    async def submit(self, caller: Caller, document: bytes) -> JobId:
+        """Start the job that a JSDL document describes."""
+        return await self._submissions.submit(caller, document)
+
+    async def request_checkpoint(
+        self, job: JobId, caller: Caller, request: CheckpointRequest
+    ) -> Version:
+        """Begin a version."""
+        return await self._checkpoints.request(job, caller, request)
+
+    async def request_restart(self, job: JobId, caller: Caller, request: RestartRequest) -> str:
+        """Begin a restart; return the version, or the new job for a clone."""
+        alive, version = await self._restarts.request(job, caller, request)
+        return alive if request.as_clone else str(version)
+
+    async def request_suspend(self, job: JobId, caller: Caller) -> Version:
+        """Begin a version after which the job ends, to be resumed."""
+        request = CheckpointRequest(purpose=Purpose.SUSPEND)
+        return await self._checkpoints.request(job, caller, request, verb="suspend")
+
+    async def request_resume(self, job: JobId, caller: Caller) -> Version:
+        """Begin the restart of a suspended job from its latest version."""
+        _, version = await self._restarts.request(job, caller, RestartRequest(None), verb="resume")
+        return version
+
+    async def request_kill(self, job: JobId, caller: Caller) -> None:
+        """End a job."""
+        self._control.kill(job, caller)
+        await trio.lowlevel.checkpoint()
+
+    async def request_signal(self, job: JobId, caller: Caller, request: SignalRequest) -> None:
+        """Send a signal to processes of a job."""
+        await self._control.signal(job, caller, request)
+
+    def set_protocol(self, job: JobId, caller: Caller, protocol: CheckpointProtocol) -> None:
+        """Choose the protocol of the versions to come."""
+        self._control.set_protocol(job, caller, protocol)
+
+    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None:
+        """Keep *count* restartable versions."""
+        self._control.set_keep_last(job, caller, count)
+
+    def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
+        """Keep a version from being removed."""
+        self._control.pin(job, version, caller, on)
+
+    def request_verify(self, job: JobId, version: Version, caller: Caller) -> None:
+        """Begin to read and hash a version."""
+        self._control.verify(job, version, caller)
+
+    def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
+        """Remove a version."""
+        self._control.remove_version(job, version, caller)
+
+    def remove_job(self, job: JobId, caller: Caller) -> None:
+        """Remove an ended job without versions."""
+        self._control.remove_job(job, caller)
+
+    def note_damage(self, damage: Damage) -> None:
+        """A reader found damage: tell everybody who looks at that version."""
+        self._parts.count("damage_found")
+        self._parts.registry.changed(damage.job, damage.version)
+        self._parts.registry.changed(damage.job)
+        self._parts.registry.changed(None)
+
+    # What runs
+
+    async def refresh_blockers(self, job: JobId) -> None:
+        """Find out what would make a checkpoint of *job* fail now."""
+        record = self.job(job)
+        if record.state is not JobState.RUNNING:
+            record.blockers = ()
+            return
+        try:
+            await self._checkpoints.prepare(record)
+        except CkptfsError as error:
+            record.blockers = (str(error),)
+
+    async def processes(self, job: JobId) -> Sequence[Process]:
+        """Return the processes of a running job; empty when it does not answer."""
+        try:
+            found = await self._control.processes_by_unit(self.job(job))
+        except CkptfsError:
+            return ()
+        return [process for _, processes in sorted(found.items()) for process in processes]
+
+    # The service itself
+
+    def checkpointers(self) -> Mapping[str, Availability]:
+        """Return what each checkpointer here can do."""
+        return self._parts.available()
+
+    def node_name(self) -> str:
+        """Return the name of the node the service runs on."""
+        return self._parts.node.name
+
+    def health(self) -> Sequence[str]:
+        """Return one sentence per trouble."""
+        sentences = list(self._parts.troubles)
+        degraded = self._parts.store.degraded()
+        if degraded:
+            sentences.append(f"the store is read-only: {degraded}")
+        entries = self._parts.available()
+        if not any(entry.available for entry in entries.values()):
+            reasons = [f"{name}: {entry.reason}" for name, entry in entries.items() if entry.reason]
+            detail = reasons[0] if reasons else "run ckptfs doctor"
+            sentences.append(f"no checkpointer works here: {detail}")
+        return sentences
+
+    def usage(self) -> Usage:
+        """Return the store's space."""
+        return self._parts.store.usage()
+
+    def counters(self) -> Mapping[str, int]:
+        """Return flat counters of the service."""
+        registry = self._parts.registry
+        states = dict.fromkeys((f"jobs_{state}" for state in JobState), 0)
+        for job in registry.jobs.values():
+            states[f"jobs_{job.state}"] += 1
+        return {
+            "jobs": len(registry.jobs),
+            **states,
+            "operations": len(registry.operations),
+            **dict.fromkeys(_COUNTERS, 0),
+            **self._parts.counts,
+        }
+
+
+_COUNTERS = (
+    "jobs_started",
+    "jobs_ended",
+    "checkpoints_complete",
+    "checkpoints_failed",
+    "restarts_complete",
+    "restarts_failed",
+    "damage_found",
+)

@@ -1,0 +1,196 @@
+"""The composition root: one process, one store, one mount, one nursery.
+
+``python -m ckptfs.daemon --store DIR [--ready-fd N] [--hide-jobs] MOUNTPOINT``
+
+Order at the start: store (which is locked: one daemon each), jobs and their
+units, mount.  At the end the other way round, so that a checkpoint under way
+is undone, and its units thawed, while the mount it writes into still answers.
+Jobs go on when the daemon ends, however it ends.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import faulthandler
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import trio
+
+from .coordinator.service import Coordinator, make_parts
+from .doctor.gate import require
+from .errors import CannotRun, CkptfsError
+from .fs.mount import MountOptions, serve
+from .node.agent import Agent
+from .node.rundir import NodePaths
+from .store.api import Store
+from .store.store import open_store
+
+log = logging.getLogger("ckptfs.daemon")
+RUN_DIRECTORY: Final = Path("/run/ckptfs")
+LOG_NAME: Final = "daemon.log"
+LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the command line says."""
+
+    store: Path
+    mountpoint: Path
+    ready_fd: int  # -1: in the foreground, log to stderr
+    hide_jobs: bool
+
+
+def parse_arguments(argv: Sequence[str]) -> Settings:
+    """Return the settings in *argv*."""
+    parser = argparse.ArgumentParser(prog="ckptfs.daemon", description="Serve a store at a mount.")
+    parser.add_argument("--store", type=Path, required=True)
+    parser.add_argument("--ready-fd", type=int, default=-1)
+    parser.add_argument("--hide-jobs", action="store_true")
+    parser.add_argument("mountpoint", type=Path)
+    found = parser.parse_args(argv)
+    return Settings(
+        store=found.store.absolute(),
+        mountpoint=found.mountpoint.absolute(),
+        ready_fd=found.ready_fd,
+        hide_jobs=found.hide_jobs,
+    )
+
+
+async def run(settings: Settings) -> None:
+    """Serve until SIGTERM, SIGINT or umount.  Raises CkptfsError when it cannot begin."""
+    check_places(settings.store, settings.mountpoint)
+    require()
+    store = open_store(settings.store, create=True)
+    try:
+        async with trio.open_nursery() as agents:
+            await _serve_store(settings, store, agents)
+            agents.cancel_scope.cancel()
+    finally:
+        store.close()
+
+
+def check_places(store: Path, mountpoint: Path) -> None:
+    """Raise CannotRun when one place is inside the other: the mount would hide or hold its store."""
+    inside, outside = store.resolve(), mountpoint
+    if inside.is_relative_to(outside) or outside.is_relative_to(inside):
+        raise CannotRun(f"{store} and {mountpoint} lie in each other: choose another directory")
+
+
+async def _serve_store(settings: Settings, store: Store, agents: trio.Nursery) -> None:
+    paths = NodePaths(
+        store_id=store.store_id,
+        run=RUN_DIRECTORY / store.store_id,
+        state=settings.store / "jobs",
+        logs=settings.store / "logs",
+    )
+    name = socket.gethostname().partition(".")[0] or "localhost"
+    agent = Agent(name, paths, agents, hidden=[settings.mountpoint])
+    parts = make_parts(store, agent, directory=settings.store, mountpoint=settings.mountpoint)
+    service = Coordinator(parts)
+    try:
+        await service.recover()
+        async with trio.open_nursery() as mounted:
+            async with trio.open_nursery() as serving:
+                await serving.start(service.run)
+                await mounted.start(_serve_mount, service, settings, serving.cancel_scope)
+                await serving.start(_stop_at_signal, serving.cancel_scope)
+                log.info("%s serves %s", settings.store, settings.mountpoint)
+                report_ready(settings.ready_fd)
+            # What was under way has been undone by now, while the mount still answered.
+            mounted.cancel_scope.cancel()
+    finally:
+        service.close()
+
+
+async def _serve_mount(
+    service: Coordinator,
+    settings: Settings,
+    serving: trio.CancelScope,
+    *,
+    task_status: trio.TaskStatus[None],
+) -> None:
+    """Serve the mount; when it is taken away, everything else ends as well."""
+    options = MountOptions(hide_jobs=settings.hide_jobs)
+    try:
+        await serve(service, settings.mountpoint, options=options, task_status=task_status)
+    finally:
+        serving.cancel()
+
+
+async def _stop_at_signal(
+    serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
+) -> None:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
+        task_status.started()
+        async for number in received:
+            log.info("%s: ending; jobs go on", signal.Signals(number).name)
+            serving.cancel()
+
+
+def report_ready(descriptor: int) -> None:
+    """Tell whoever waits at the other end of the pipe that the mount serves."""
+    if descriptor < 0:
+        return
+    with contextlib.suppress(BrokenPipeError):  # whoever waited has gone
+        os.write(descriptor, b"ready\n")
+    os.close(descriptor)
+
+
+def refusals(error: BaseException) -> Iterator[CkptfsError]:
+    """Yield the errors of ours in *error*, which nurseries may have wrapped."""
+    if isinstance(error, CkptfsError):
+        yield error
+    elif isinstance(error, BaseExceptionGroup):
+        for inner in error.exceptions:
+            yield from refusals(inner)
+
+
+def start_log(settings: Settings) -> None:
+    """Log to the store's file in the background, to stderr in the foreground."""
+    if settings.ready_fd < 0:
+        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
+        return
+    settings.store.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO, format=LOG_FORMAT, filename=settings.store / LOG_NAME, encoding="utf-8"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the daemon; return its exit code, after one sentence on stderr when it cannot run."""
+    settings = parse_arguments(sys.argv[1:] if argv is None else argv)
+    faulthandler.enable()
+    os.umask(0o022)
+    try:
+        start_log(settings)
+        trio.run(run, settings)
+    except OSError as error:
+        return _give_up(CannotRun(f"{error.filename or settings.store}: {error.strerror}"))
+    except (CkptfsError, BaseExceptionGroup) as error:
+        refused = next(refusals(error), None)
+        if refused is None:
+            log.exception("the service ended in a bug")
+            raise
+        return _give_up(refused)
+    log.info("ended")
+    return 0
+
+
+def _give_up(error: CkptfsError) -> int:
+    log.error("%s", error)
+    print(f"ckptfs: {error}", file=sys.stderr)
+    return error.exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
