@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from ..errors import CannotRun, CkptfsError, Corrupt, Gone, NotAuthorised
+from ..errors import CannotRun, CkptfsError, Corrupt, Gone, NotAuthenticated, NotAuthorised
 
 READ_MAX = 1 << 20  # bytes of one control file; the longest (jobinfo.xml) is far below
 
@@ -167,16 +167,19 @@ class Mount:
 
     def read(self, relative: str) -> str:
         """Return the content of a file without the last line end."""
-        return self.files.read(self.root / relative).removesuffix("\n")
+        with self._asked_by_owner(relative):
+            return self.files.read(self.root / relative).removesuffix("\n")
 
     def write(self, relative: str, text: str) -> str:
         """Write one command and return the answer, "" when there is none."""
-        return self.files.write(self.root / relative, text)
+        with self._asked_by_owner(relative):
+            return self.files.write(self.root / relative, text)
 
     @contextmanager
     def watch(self, relative: str) -> Generator[Watch]:
         """Open a pollable file for reading and waiting."""
-        yield from self.files.watch(self.root / relative)
+        with self._asked_by_owner(relative):
+            yield from self.files.watch(self.root / relative)
 
     def keyed(self, relative: str) -> dict[str, str]:
         """Return a flat keyed file as a dictionary."""
@@ -186,14 +189,27 @@ class Mount:
     def entries(self, relative: str = "") -> list[os.DirEntry[str]]:
         """Return the entries of a directory, as the kernel gives them."""
         path = self.root / relative
-        with translated(path), os.scandir(path) as entries:
+        with self._asked_by_owner(relative), translated(path), os.scandir(path) as entries:
             return list(entries)
 
     def status(self, relative: str) -> os.stat_result:
         """Return lstat(2) of an object."""
         path = self.root / relative
-        with translated(path):
+        with self._asked_by_owner(relative), translated(path):
             return path.lstat()
+
+    @contextmanager
+    def _asked_by_owner(self, relative: str) -> Generator[None]:
+        """Say whose job it is when mode bits keep this user out of it."""
+        try:
+            yield
+        except NotAuthenticated as error:
+            job = relative.partition("/")[0]
+            if job in {"", "ctl"}:
+                raise
+            raise NotAuthenticated(
+                f"{job} is not yours: only its owner and root may look into it or command it"
+            ) from error
 
 
 def open_mount(root: str) -> Mount:

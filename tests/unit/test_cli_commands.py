@@ -14,7 +14,7 @@ import pytest
 from ckptfs.cli import xcheckpoint, xkill, xps, xrestart, xsub, xsub_sh, xwait
 from ckptfs.cli.commands.mount import daemon_command, start_detached
 from ckptfs.cli.commands.run import describe
-from ckptfs.cli.commands.umount import is_daemon_of
+from ckptfs.cli.commands.umount import store_served
 from ckptfs.cli.entry import guarded
 from ckptfs.cli.main import COMMANDS, command_parser, main
 from ckptfs.errors import CannotRun
@@ -277,9 +277,9 @@ def test_the_daemon_is_started_and_found_by_the_same_words():
     command = daemon_command(Path("/s"), Path("/ckpt"), hide_jobs=True, ready_fd=5)
     assert command[1:4] == ["-P", "-m", "ckptfs.daemon"]
     assert command[4:] == ["--store", "/s", "--hide-jobs", "--ready-fd", "5", "/ckpt"]
-    assert is_daemon_of(command, "/ckpt")
-    assert not is_daemon_of(command, "/ckp")
-    assert not is_daemon_of(["grep", "ckptfs.daemon"], "/ckpt")
+    assert store_served(command, "/ckpt") == "/s"
+    assert store_served(command, "/ckp") == ""
+    assert store_served(["grep", "ckptfs.daemon"], "/ckpt") == ""
 
 
 @pytest.mark.parametrize("words", ["ckptfs: no /dev/fuse here: load the module fuse", ""])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from signal import Signals
 
 from ...errors import InvalidInput
 from ..entry import add_mount_option, mount_of
@@ -13,6 +14,8 @@ ckptfs signal heat TERM
 ckptfs signal heat 10 --master
 ckptfs signal heat USR1 --only 4711,4712
 """
+
+NAMES = frozenset(name.removeprefix("SIG") for name in Signals.__members__)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -29,8 +32,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def request_text(signal: str, *, only: str = "", others: str = "", master: bool = False) -> str:
     """Return what is written to ``ctl/signal``.  Pure.  Raises InvalidInput."""
     word = signal.upper().removeprefix("SIG")
-    if not word.isascii() or not word.replace("+", "").replace("-", "").isalnum():
-        raise InvalidInput(f"{signal!r} is no signal: give a number or a name as kill -l prints it")
+    if word not in NAMES and not (word.isascii() and word.isdigit()):
+        raise InvalidInput(
+            f"{signal!r} is no signal: give a number or a name, as kill -l does"
+        )
     for pids in (only, others):
         if pids and not all(pid.isdigit() for pid in pids.split(",")):
             raise InvalidInput(f"processes are given as 4711,4712, not {pids!r}")

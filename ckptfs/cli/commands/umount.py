@@ -8,6 +8,8 @@ import select
 import shutil
 import subprocess
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from ...errors import Busy, CannotRun, CkptfsError, NotFound, TimedOut
@@ -31,9 +33,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--lazy", action="store_true", help="also when it is in use")
 
 
-def is_daemon_of(command: list[str], mountpoint: str) -> bool:
-    """Return whether an argv is that of the service at *mountpoint*.  Pure."""
-    return "ckptfs.daemon" in command[1:5] and command[-1] == mountpoint
+@dataclass(frozen=True, slots=True)
+class Daemon:
+    """A running service: a descriptor of its process, and its store."""
+
+    pidfd: int
+    store: str
+
+
+def store_served(command: list[str], mountpoint: str) -> str:
+    """Return the store in the argv of the service at *mountpoint*, "" for any other argv.  Pure."""
+    if "ckptfs.daemon" not in command[1:5] or command[-1] != mountpoint:
+        return ""
+    return dict(pairwise(command)).get("--store", "")
 
 
 def processes() -> Iterator[Path]:
@@ -41,14 +53,14 @@ def processes() -> Iterator[Path]:
     return (entry for entry in Path("/proc").iterdir() if entry.name.isdigit())
 
 
-def find_daemons(mountpoint: str) -> list[int]:
-    """Return a pidfd of each process that serves *mountpoint*."""
-    found: list[int] = []
+def find_daemons(mountpoint: str) -> list[Daemon]:
+    """Return the processes that serve *mountpoint*: one, unless mounts lie over each other."""
+    found: list[Daemon] = []
     for process in processes():
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")[:-1]
-            if is_daemon_of(command, mountpoint):
-                found.append(os.pidfd_open(int(process.name)))
+            if store := store_served(command, mountpoint):
+                found.append(Daemon(os.pidfd_open(int(process.name)), store))
         except OSError:
             continue  # it has ended, or is none of ours
     return found
@@ -116,13 +128,19 @@ def run(args: argparse.Namespace) -> int:
     running = count_running(mountpoint)
     daemons = find_daemons(mountpoint)
     unmount(mountpoint, lazy=args.lazy)
-    for pidfd in daemons:
-        poller = select.poll()
-        poller.register(pidfd, select.POLLIN)
-        if not poller.poll(ENDED_TIMEOUT_S * 1000):
-            raise TimedOut(f"{mountpoint} is unmounted, but its service has not ended yet")
-        os.close(pidfd)
+    for daemon in daemons:
+        wait_until_ended(daemon, mountpoint)
     if running:
         jobs = "1 job goes on" if running == 1 else f"{running} jobs go on"
-        warn(f"{jobs}; mount again to see to them: ckptfs mount {mountpoint}")
+        store = "".join(f"--store {daemon.store} " for daemon in daemons[:1])
+        warn(f"{jobs}; mount again to see to them: ckptfs mount {store}{mountpoint}")
     return 0
+
+
+def wait_until_ended(daemon: Daemon, mountpoint: str) -> None:
+    """Return when the process is gone: only then may its store be mounted again."""
+    poller = select.poll()
+    poller.register(daemon.pidfd, select.POLLIN)
+    if not poller.poll(ENDED_TIMEOUT_S * 1000):
+        raise TimedOut(f"{mountpoint} is unmounted, but its service has not ended yet")
+    os.close(daemon.pidfd)
