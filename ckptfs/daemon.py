@@ -71,6 +71,8 @@ async def run(settings: Settings) -> None:
     check_places(settings.store, settings.mountpoint)
     require()
     store = open_store(settings.store, create=True)
+    move_log(settings)
+    settings.store.chmod(0o711)  # passable: owners read their own files below logs/
     try:
         async with trio.open_nursery() as agents:
             await _serve_store(settings, store, agents)
@@ -80,7 +82,7 @@ async def run(settings: Settings) -> None:
 
 
 def check_places(store: Path, mountpoint: Path) -> None:
-    """Raise CannotRun when one place is inside the other: the mount would hide or hold its store."""
+    """Raise CannotRun when one place is inside the other: the mount would hide its store."""
     inside, outside = store.resolve(), mountpoint
     if inside.is_relative_to(outside) or outside.is_relative_to(inside):
         raise CannotRun(f"{store} and {mountpoint} lie in each other: choose another directory")
@@ -155,14 +157,19 @@ def refusals(error: BaseException) -> Iterator[CkptfsError]:
             yield from refusals(inner)
 
 
-def start_log(settings: Settings) -> None:
-    """Log to the store's file in the background, to stderr in the foreground."""
+def move_log(settings: Settings) -> None:
+    """In the background, log to the store's file from now on; there is nobody at stderr.
+
+    Not earlier: a directory that is no store yet, or another daemon's, is left alone.
+    """
     if settings.ready_fd < 0:
-        logging.basicConfig(level=logging.INFO, format=LOG_FORMAT)
         return
-    settings.store.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
-        level=logging.INFO, format=LOG_FORMAT, filename=settings.store / LOG_NAME, encoding="utf-8"
+        level=logging.INFO,
+        format=LOG_FORMAT,
+        filename=settings.store / LOG_NAME,
+        encoding="utf-8",
+        force=True,
     )
 
 
@@ -170,9 +177,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the daemon; return its exit code, after one sentence on stderr when it cannot run."""
     settings = parse_arguments(sys.argv[1:] if argv is None else argv)
     faulthandler.enable()
-    os.umask(0o022)
+    os.umask(0o077)  # the catalog and the log are root's alone
+    background = settings.ready_fd >= 0
+    logging.basicConfig(level=logging.CRITICAL if background else logging.INFO, format=LOG_FORMAT)
     try:
-        start_log(settings)
         trio.run(run, settings)
     except OSError as error:
         return _give_up(CannotRun(f"{error.filename or settings.store}: {error.strerror}"))

@@ -34,7 +34,7 @@ RECORD_LOST = "its record is lost; its versions can still be restarted"
 
 
 async def recover(parts: Parts, supervision: Supervision) -> None:
-    """Bring the registry to what is true now.  A trouble goes to ``ctl/health``, the rest goes on."""
+    """Bring the registry to what is true.  A trouble goes to ``ctl/health``; the rest goes on."""
     parts.availability.update(await parts.node.probe())
     records, troubles = parts.directory.load()
     parts.troubles.extend(troubles)

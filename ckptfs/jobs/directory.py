@@ -32,7 +32,8 @@ class JobsDirectory:
     def __init__(self, root: Path, logs: Path) -> None:
         self._root, self._logs = root, logs
         root.mkdir(mode=0o700, exist_ok=True)
-        logs.mkdir(mode=0o755, exist_ok=True)  # passable: owners read their own logs below
+        logs.mkdir(exist_ok=True)
+        logs.chmod(0o755)  # passable: owners read their own logs below
 
     def log_directory(self, job: JobId) -> Path:
         """Return where the node puts the default output files of *job*, ``<unit>.out|err``."""
