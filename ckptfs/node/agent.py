@@ -82,7 +82,12 @@ class SupervisedUnitPort:
         await self._client.kill(timeout_s=ANSWER_TIMEOUT_S)
 
     async def signal(
-        self, number: int, *, only: Sequence[int] = (), others: Sequence[int] = (), master: bool = False
+        self,
+        number: int,
+        *,
+        only: Sequence[int] = (),
+        others: Sequence[int] = (),
+        master: bool = False,
     ) -> None:
         """Send a signal."""
         await self._client.request(
@@ -248,7 +253,9 @@ class Agent:
         port = SupervisedUnitPort(job, unit, client, int(hello["pid"]))
         return port
 
-    def _tell(self, job: JobId, unit: UnitName, port: SupervisedUnitPort | None, how: Exit | None) -> None:
+    def _tell(
+        self, job: JobId, unit: UnitName, port: SupervisedUnitPort | None, how: Exit | None
+    ) -> None:
         if port is None or port.is_abandoned:
             return
         port.pid = 0
@@ -267,7 +274,9 @@ async def _require_unserved(paths: UnitPaths) -> None:
 
 def _supervisor_environment() -> dict[str, str]:
     """Return what a supervisor, and through it criu, sees of our environment: no more than it needs."""
-    kept = {name: os.environ[name] for name in ("PATH", "LANG", "CKPTFS_CRIU") if name in os.environ}
+    kept = {
+        name: os.environ[name] for name in ("PATH", "LANG", "CKPTFS_CRIU") if name in os.environ
+    }
     return {**kept, "PYTHONPATH": str(_PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
 
 
@@ -290,4 +299,3 @@ async def _start_supervisor(launch: Launch) -> None:
     if not answer.startswith(b"["):
         raise CannotRun(f"the unit's supervisor failed: see {log}")
     raise decode_failure(answer)
-

@@ -82,7 +82,12 @@ class UnitPort(Protocol):
         ...
 
     async def signal(
-        self, number: int, *, only: Sequence[int] = (), others: Sequence[int] = (), master: bool = False
+        self,
+        number: int,
+        *,
+        only: Sequence[int] = (),
+        others: Sequence[int] = (),
+        master: bool = False,
     ) -> None:
         """Send a signal to all processes, to *only* these host pids, to all but *others*, or to the root."""
         ...

@@ -49,7 +49,9 @@ def make_cgroup(path: Path) -> None:
             raise CannotRun(f"processes of an earlier incarnation are still in {path}")
         freezer.write_text("0")
     except OSError as bad:
-        raise CannotRun(f"no cgroup can be made at {path}: {bad.strerror}; is cgroup v2 writable?") from None
+        raise CannotRun(
+            f"no cgroup can be made at {path}: {bad.strerror}; is cgroup v2 writable?"
+        ) from None
 
 
 def kill_cgroup(path: Path) -> None:

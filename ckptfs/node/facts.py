@@ -41,7 +41,9 @@ def node_facts() -> dict[str, str]:
     }
 
 
-def unit_facts(launch: Launch, translib: Mapping[str, str], statuses: Sequence[Status]) -> UnitFacts:
+def unit_facts(
+    launch: Launch, translib: Mapping[str, str], statuses: Sequence[Status]
+) -> UnitFacts:
     """Return the facts of a unit from its processes; the open files are recorded when it is frozen."""
     return UnitFacts(
         unit=launch.unit,
@@ -68,13 +70,17 @@ def _numbers(version: str) -> tuple[int, ...]:
     return tuple(found)
 
 
-def compare(image: UnitFacts, here: Mapping[str, str], availability: Mapping[str, Availability]) -> str:
+def compare(
+    image: UnitFacts, here: Mapping[str, str], availability: Mapping[str, Availability]
+) -> str:
     """Return "" if an image with these facts can be rebuilt on a node with the facts *here*, else why not."""
     facts = image.facts
     translib = availability.get(image.translib)
     if translib is None or not translib.available:
         why = translib.reason if translib else "it is not installed"
-        return f"the image needs the checkpointer {image.translib}, which cannot be used here: {why}"
+        return (
+            f"the image needs the checkpointer {image.translib}, which cannot be used here: {why}"
+        )
     wanted, found = facts.get("architecture", ""), here["architecture"]
     if wanted != found:
         return f"the image is of a {wanted} machine, this one is {found}"
@@ -83,7 +89,9 @@ def compare(image: UnitFacts, here: Mapping[str, str], availability: Mapping[str
         return f"the image may use processor features that are missing here: {' '.join(sorted(missing)[:8])}"
     version = facts.get(f"{image.translib}_version", "")
     if _numbers(version) > _numbers(translib.version):
-        return f"the image was written by {image.translib} {version}, here is only {translib.version}"
+        return (
+            f"the image was written by {image.translib} {version}, here is only {translib.version}"
+        )
     kernel = facts.get("kernel", "")
     if _numbers(kernel)[:2] > _numbers(here["kernel"])[:2]:
         return f"the image was taken on Linux {kernel}, here runs the older {here['kernel']}"

@@ -173,9 +173,13 @@ def _check(item: OpenFile, *, same_boot: bool) -> _Cut | None:
     except FileNotFoundError:
         raise NotFound(f"a file that the job had open for writing is gone: {item.path}") from None
     except PermissionError:
-        raise NotAuthenticated(f"the job's owner may not write the file any more: {item.path}") from None
+        raise NotAuthenticated(
+            f"the job's owner may not write the file any more: {item.path}"
+        ) from None
     except OSError as bad:
-        raise Forbidden(f"a file that the job had open cannot be used: {item.path}: {bad.strerror}") from None
+        raise Forbidden(
+            f"a file that the job had open cannot be used: {item.path}: {bad.strerror}"
+        ) from None
     there = os.fstat(fd)
     why = _difference(item, there, same_boot=same_boot)
     if why or there.st_size == item.size_bytes:

@@ -30,7 +30,9 @@ class Holder:
     status_fd: int  # readable when the root process ended; empty: the holder was killed
 
 
-def _intermediate(program: Program | None, pipes: HolderPipes, pid_fd: int, hidden: Sequence[str]) -> NoReturn:
+def _intermediate(
+    program: Program | None, pipes: HolderPipes, pid_fd: int, hidden: Sequence[str]
+) -> NoReturn:
     try:
         syscalls.unshare(_NAMESPACES)
         holder = os.fork()

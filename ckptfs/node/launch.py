@@ -94,7 +94,9 @@ def _set_limits(limits: Mapping[str, int]) -> None:
             resource.setrlimit(which, (value, value))
         except (OSError, ValueError):
             hard = resource.getrlimit(which)[1]
-            raise CannotRun(f"the limit {name}={value} is above {hard}, the most this node grants") from None
+            raise CannotRun(
+                f"the limit {name}={value} is above {hard}, the most this node grants"
+            ) from None
 
 
 def _drop_privileges(spec: JobSpec) -> None:

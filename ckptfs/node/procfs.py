@@ -66,7 +66,9 @@ def parse_status(text: str) -> Status:
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
         inner = lines["NSpid"].split()[-1]
-        kibibytes = sum(int(lines.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem", "VmSwap"))
+        kibibytes = sum(
+            int(lines.get(key, "0").split()[0]) for key in ("RssAnon", "RssShmem", "VmSwap")
+        )
         return Status(
             pid=int(lines["Pid"]),
             inner_pid=int(inner),

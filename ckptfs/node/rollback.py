@@ -64,7 +64,9 @@ def _save_one(item: OpenFile, name: str, directory_fd: int, owner: Owner) -> Non
         with as_owner(owner):
             source = open_existing(item.path, os.O_RDONLY)
     except OSError as bad:
-        raise CheckpointerFailed(f"{item.path} cannot be saved with the image: {bad.strerror}") from None
+        raise CheckpointerFailed(
+            f"{item.path} cannot be saved with the image: {bad.strerror}"
+        ) from None
     try:
         there = os.fstat(source)
         if (there.st_dev, there.st_ino) != (item.device, item.inode):
@@ -81,7 +83,9 @@ def _save_one(item: OpenFile, name: str, directory_fd: int, owner: Owner) -> Non
 def _siblings(path: str) -> list[str]:
     place = Path(path)
     try:
-        return sorted(name for name in os.listdir(place.parent) if name.startswith(place.name + "-"))
+        return sorted(
+            name for name in os.listdir(place.parent) if name.startswith(place.name + "-")
+        )
     except OSError:
         return []
 
@@ -113,7 +117,9 @@ def open_copies(files: Sequence[OpenFile], directory_fd: int) -> Copies:
                 raise Corrupt(f"the image names a copy {item.copy!r} that ckptfs did not make")
             copies.fds[item.copy] = _open_copy(directory_fd, item.copy)
             if os.fstat(copies.fds[item.copy]).st_size != item.size_bytes:
-                raise Corrupt(f"the copy of {item.path} in the image has another size than recorded")
+                raise Corrupt(
+                    f"the copy of {item.path} in the image has another size than recorded"
+                )
     except OSError as bad:
         copies.close()
         raise Corrupt(f"a copy of a file is missing in the image: {bad.strerror}") from None
@@ -148,7 +154,9 @@ def put_back(item: OpenFile, copies: Copies, suffix: str) -> list[str]:
 
 
 def _open_copy(directory_fd: int, name: str) -> int:
-    return os.open(f"{_FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd)
+    return os.open(
+        f"{_FOLDER}/{name}", os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=directory_fd
+    )
 
 
 def _load_siblings(directory_fd: int) -> Mapping[str, list[str]]:

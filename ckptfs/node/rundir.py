@@ -88,7 +88,9 @@ def make_output_files(paths: UnitPaths, uid: int, gid: int) -> None:
     """
     make_directory(paths.stdout.parent, 0o755)
     for path in (paths.stdout, paths.stderr):
-        fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640)
+        fd = os.open(
+            path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC, 0o640
+        )
         try:
             os.fchown(fd, uid, gid)
         finally:

@@ -228,7 +228,10 @@ class Service:
                 nursery.start_soon(self._run_request, connection, request, running)
 
     async def _run_request(
-        self, connection: Connection, request: Mapping[str, Json], running: dict[Json, trio.CancelScope]
+        self,
+        connection: Connection,
+        request: Mapping[str, Json],
+        running: dict[Json, trio.CancelScope],
     ) -> None:
         with trio.CancelScope() as scope:
             running[request.get("id")] = scope
@@ -237,7 +240,9 @@ class Service:
             finally:
                 running.pop(request.get("id"), None)
         if scope.cancelled_caught:
-            await connection.send({"id": request.get("id"), "error": "TryAgain", "text": "cancelled"})
+            await connection.send(
+                {"id": request.get("id"), "error": "TryAgain", "text": "cancelled"}
+            )
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Listen, say *ready*, and serve until the unit has ended."""
@@ -268,7 +273,9 @@ async def _prepare(service: Service, connection: Connection, request: Mapping[st
     return await service.unit.prepare()
 
 
-async def _checkpoint(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+async def _checkpoint(
+    service: Service, connection: Connection, request: Mapping[str, Json]
+) -> Json:
     return await service.operate(partial(service.unit.checkpoint, request["directory"]))
 
 

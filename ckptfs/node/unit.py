@@ -80,7 +80,9 @@ class SupervisedUnit:
     async def prepare(self) -> Json:
         """Return `Prepared` as JSON; nothing is stopped."""
         preparation = await self._translib.prepare(self._handle)
-        look = partial(blockers.find_blockers, self.launch.cgroup, self.holder.pid, self.launch.spec.owner.uid)
+        look = partial(
+            blockers.find_blockers, self.launch.cgroup, self.holder.pid, self.launch.spec.owner.uid
+        )
         found = await trio.to_thread.run_sync(look)
         statuses = self._statuses()
         if not statuses:
@@ -99,7 +101,9 @@ class SupervisedUnit:
             uids = {uid for status in self._statuses() for uid in status.uids}
             owner = self.launch.spec.owner.uid
             if owner and uids - {owner}:
-                raise NotAuthorised(f"a process of the unit runs as uid {min(uids - {owner})}, not as the job's owner")
+                raise NotAuthorised(
+                    f"a process of the unit runs as uid {min(uids - {owner})}, not as the job's owner"
+                )
             pids = freezer.member_pids(self.launch.cgroup)
             self._files = await trio.to_thread.run_sync(files.record_open_files, pids)
         except BaseException:
@@ -180,7 +184,9 @@ class SupervisedUnit:
 
     # -- signals ---------------------------------------------------------------------------------
 
-    def signal(self, number: int, *, only: Sequence[int], others: Sequence[int], master: bool) -> None:
+    def signal(
+        self, number: int, *, only: Sequence[int], others: Sequence[int], master: bool
+    ) -> None:
         """Send a signal as `UnitPort.signal` says.  Raises OutOfRange, NoSuchProcess."""
         if not 1 <= number <= _SIGNAL_MAX:
             raise OutOfRange(f"there is no signal {number}; signals are 1 to {_SIGNAL_MAX}")

@@ -38,7 +38,9 @@ CAPABILITIES = frozenset(
     }
 )
 GHOST_LIMIT_BYTES = 1 << 30  # unlinked files up to this size go into the image
-DUMP_TIMEOUT_S = 120  # CRIU's own limit for collecting the tasks; its default of 10 s is short for many threads
+DUMP_TIMEOUT_S = (
+    120  # CRIU's own limit for collecting the tasks; its default of 10 s is short for many threads
+)
 CRIU_PLACES = ("/opt/ckptfs/criu/bin/criu",)
 _HERE = Path(__file__).parent
 _VERSION = re.compile(r"Version: (\d+)\.(\d+)(?:\.(\d+))?")
@@ -72,14 +74,18 @@ def needed_version(kernel_release: str) -> tuple[int, int]:
 
 
 def _has_sys_resource() -> bool:
-    effective = re.search(r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE)
+    effective = re.search(
+        r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE
+    )
     return bool(effective and int(effective[1], 16) >> 24 & 1)
 
 
 def _own_cgroup(unit: UnitHandle) -> Path:
     """Return the directory of the cgroup v2 that this process is in (where criu goes at pre-resume)."""
     path = next(
-        line.strip()[3:] for line in Path("/proc/self/cgroup").read_text().splitlines() if line.startswith("0::")
+        line.strip()[3:]
+        for line in Path("/proc/self/cgroup").read_text().splitlines()
+        if line.startswith("0::")
     )
     for above in unit.cgroup.parents:
         if not (above / "cgroup.procs").exists():
@@ -99,7 +105,10 @@ class _Attempt:
 
     def failure(self, status: int) -> str:
         """Return the reason of the failure, one sentence."""
-        texts = [path.read_text(errors="replace") if path.exists() else "" for path in (self.log, self.output)]
+        texts = [
+            path.read_text(errors="replace") if path.exists() else ""
+            for path in (self.log, self.output)
+        ]
         return criu_log.reason(texts[0], texts[1], status)
 
 
@@ -118,12 +127,16 @@ class CriuTranslib:
     async def probe(self) -> Availability:
         """Say whether a new enough criu is here and the kernel has what it needs.  Never raises."""
         if self._binary is None:
-            return _missing("criu is not installed: run tools/setup, or set CKPTFS_CRIU to its path")
+            return _missing(
+                "criu is not installed: run tools/setup, or set CKPTFS_CRIU to its path"
+            )
         try:
             _, text = await read_output((self._binary, "--version"), timeout_s=10)
             found = parse_version(text)
             if found is None:
-                return _missing(f"{self._binary} does not say which version it is: {text.strip()[:200]}")
+                return _missing(
+                    f"{self._binary} does not say which version it is: {text.strip()[:200]}"
+                )
             version = ".".join(map(str, found))
             needs = needed_version(os.uname().release)
             if found[:2] < needs:
@@ -186,7 +199,9 @@ class CriuTranslib:
                 return
             uids = await trio.to_thread.run_sync(criu_images.image_uids, directory_fd)
             if unit.uid and uids != {unit.uid}:
-                raise NotAuthorised(f"the image holds processes of uid {min(uids - {unit.uid})}, not only {unit.uid}")
+                raise NotAuthorised(
+                    f"the image holds processes of uid {min(uids - {unit.uid})}, not only {unit.uid}"
+                )
             try:
                 attempt, status = await self._run(unit, directory_fd, "restore", _restore_options())
                 if status != 0:
@@ -223,7 +238,9 @@ class CriuTranslib:
 
     def _require_binary(self) -> str:
         if self._binary is None:
-            raise CannotRun("criu is not installed: run tools/setup, or set CKPTFS_CRIU to its path")
+            raise CannotRun(
+                "criu is not installed: run tools/setup, or set CKPTFS_CRIU to its path"
+            )
         return self._binary
 
     async def _run(
@@ -255,7 +272,9 @@ class CriuTranslib:
                 *options,
             )
             env = {"CKPTFS_CGROUP": str(unit.cgroup), "CKPTFS_OUTSIDE": str(_own_cgroup(unit))}
-            status = await run_command(argv, output=attempt.output, pass_fds=(directory_fd, work_fd), env=env)
+            status = await run_command(
+                argv, output=attempt.output, pass_fds=(directory_fd, work_fd), env=env
+            )
         finally:
             os.close(work_fd)
         return attempt, status

@@ -34,7 +34,9 @@ async def make_cache(criu: Sequence[str], work_dir: Path) -> None:
     if is_fresh():
         return
     temporary = CACHE.with_name(f"criu.kdat.{os.getpid()}")
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    fd = os.open(
+        temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600
+    )
     try:
         status = await run_command(
             ("unshare", "-m", "--propagation", "private", "/bin/sh", str(_WARM), str(fd), *criu),

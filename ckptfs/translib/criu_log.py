@@ -15,7 +15,9 @@ HARMLESS = (
     re.compile(r"RLIMIT_NOFILE"),  # logged in every run without CAP_SYS_RESOURCE
     re.compile(r"(Dumping|Restoring) FAILED"),  # the last line of any failure, no reason
     re.compile(r"Can't make a freezer state|Unable to (?:set|restore) .*freezer", re.IGNORECASE),
-    re.compile(r"cg: cgroupd: recv req"),  # CRIU's own helper, when the restore it serves has failed
+    re.compile(
+        r"cg: cgroupd: recv req"
+    ),  # CRIU's own helper, when the restore it serves has failed
 )
 
 # Consequences: they follow a cause and are reported only when there is nothing better.
@@ -102,7 +104,10 @@ SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "a process runs in a {a} namespace of its own, which cannot be saved",
         ),
         (r"SysV ?IPC|IPC namespace", "a process has System V shared memory attached"),
-        (r"\btty|/pts/|\bpty\b", "a process has a terminal open: run it with files or /dev/null instead"),
+        (
+            r"\btty|/pts/|\bpty\b",
+            "a process has a terminal open: run it with files or /dev/null instead",
+        ),
     )
 )
 
@@ -148,4 +153,6 @@ def reason(log: str, output: str, status: int) -> str:
     if status < 0:
         return f"the checkpointer was killed by signal {-status}"
     last = [line for line in output.splitlines() if line.strip()]
-    return last[-1].strip() if last else f"the checkpointer ended with status {status} and no reason"
+    return (
+        last[-1].strip() if last else f"the checkpointer ended with status {status} and no reason"
+    )

@@ -51,7 +51,9 @@ async def _wait(cgroup: Path, *, frozen: bool, timeout_s: float) -> None:
             pause = min(pause * 2, _POLL_LAST_S)
     if scope.cancelled_caught:
         word = "stop" if frozen else "go on"
-        raise TimedOut(f"the unit did not {word} within {timeout_s:g} s: a process waits in the kernel")
+        raise TimedOut(
+            f"the unit did not {word} within {timeout_s:g} s: a process waits in the kernel"
+        )
 
 
 async def freeze(cgroup: Path, *, timeout_s: float = FREEZE_TIMEOUT_S) -> None:

@@ -1,4 +1,4 @@
-"""The translibs there are, by name."""
+"""The translibs that a node offers, by name.  `sim.SimTranslib` is for tests and not among them."""
 
 from __future__ import annotations
 
@@ -17,5 +17,7 @@ def make_translib(name: str) -> Translib:
     """Return a new translib.  Raises NotFound (ENOENT) for an unknown name."""
     factory = TRANSLIBS.get(name)
     if factory is None:
-        raise NotFound(f"no checkpointer is called {name!r}; there are {', '.join(sorted(TRANSLIBS))}")
+        raise NotFound(
+            f"no checkpointer is called {name!r}; there are {', '.join(sorted(TRANSLIBS))}"
+        )
     return factory()
