@@ -274,12 +274,14 @@ class VersionIngest:
             try:
                 # Not cancelled half way: the thread runs to its end and its answer counts.
                 with trio.CancelScope(shield=True):
-                    filled = self.committed = await trio.to_thread.run_sync(
+                    self.committed = await trio.to_thread.run_sync(
                         lambda: self._committer.commit(head, stored, drained)
                     )
             finally:
                 self._end()
-            return filled
+            if self.committed is None:
+                raise Gone(f"version {self.version} of {self.job} was given up")
+            return self.committed
 
     async def abort(self) -> None:
         """See Ingest."""

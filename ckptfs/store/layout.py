@@ -53,7 +53,7 @@ def check_place(unit: UnitName, name: str) -> None:
         raise InvalidInput(f"a file of an image cannot be called {name!r}")
 
 
-def file_path(unit: UnitName, name: str) -> str:
+def file_path(unit: str, name: str) -> str:
     """Return the path of a file relative to its version's directory."""
     return f"{unit}/{name}" if unit else name
 

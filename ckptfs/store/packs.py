@@ -32,6 +32,7 @@ from .volume import LocalVolume
 
 PIECE = 4 << 20  # one pwrite; 1, 4 and 8 MiB measured alike (3 GB/s), 4 leaves the writer slack
 PIECE_PAGES = PIECE // PAGE
+PACK_PAGES_MAX = PACK_PAGES  # 256 MiB; the unit of replication, repair and deletion
 BUFFERS = 3  # per version: one filling, one being written, one ready
 
 
@@ -67,15 +68,12 @@ class PackSet:
         session: bytes,
         submit: Callable[[Callable[[], None]], None],
         degrade: Callable[[str], None],
-        *,
-        pack_pages: int = PACK_PAGES,
     ) -> None:
         self._volume = volume
         self._calls = calls
         self._session = session
         self._submit = submit
         self._degrade = degrade
-        self._pack_pages = pack_pages
         self._number = 0
         self._pages_in_pack = 0
         self._piece: Piece | None = None
@@ -98,14 +96,14 @@ class PackSet:
 
         May wait for the writing thread: that is the back-pressure.  Call `used` after filling.
         """
-        if self._pages_in_pack == self._pack_pages:
+        if self._pages_in_pack == PACK_PAGES_MAX:
             self._end_pack()
         if self._piece is None:
             self._piece = self._next_piece()
             self._filled = 0
         if self._pages_in_pack == 0:
             self._start_pack()
-        take = min(count, PIECE_PAGES - self._filled, self._pack_pages - self._pages_in_pack)
+        take = min(count, PIECE_PAGES - self._filled, PACK_PAGES_MAX - self._pages_in_pack)
         rows = self._piece.pages[self._filled : self._filled + take]
         return rows, self._number * PACK_PAGES + self._pages_in_pack
 

@@ -3,9 +3,10 @@
 Runs in the hashing thread, but for the hash of the whole file: that needs a
 second pass over the bytes (0.16 s per GB), which the writing thread takes, as
 it waits for the disk most of its time.  A tree over the block digests would be
-free, but no command that people have could check it.  A write of exactly one aligned block, which is
-what CRIU sends, is worked on where it lies; anything else is gathered in a
-block buffer first.
+free, but no command that people have could check it.
+
+A write of exactly one aligned block, which is what CRIU sends, is worked on
+where it lies; anything else is gathered in a block buffer first.
 """
 
 from __future__ import annotations
