@@ -124,7 +124,8 @@ class Rights:
     def on(self, path: str) -> AbstractContextManager[None]:
         """Take on the rights for one file."""
         try:
-            ours = os.path.samefile(Path(path).parent, self.log_directory)
+            # A clone goes on in the log directory of the job it was cloned from, beside its own.
+            ours = os.path.samefile(Path(path).parent.parent, self.log_directory.parent)
         except OSError:
             ours = False
         return nullcontext() if ours else as_owner(self.owner)
