@@ -54,15 +54,13 @@ class FakeIngestFile:
     def __init__(self, name: str) -> None:
         self.name = name
         self.data = bytearray()
-
-    @property
-    def size_bytes(self) -> int:
-        return len(self.data)
+        self.size_bytes = 0
 
     def write(self, offset: int, data: bytes) -> int:
         if offset > len(self.data):
             self.data.extend(bytes(offset - len(self.data)))
         self.data[offset : offset + len(data)] = data
+        self.size_bytes = len(self.data)
         return len(data)
 
     async def wait_writable(self) -> None:
@@ -73,6 +71,7 @@ class FakeIngestFile:
 
     def truncate(self, size: int) -> None:
         self.data[:] = self.data[:size].ljust(size, b"\0")
+        self.size_bytes = size
 
 
 class FakeIngest:
@@ -112,14 +111,20 @@ class FakeIngest:
 
 
 class FakeReader:
-    def __init__(self, store: FakeStore, damage: Sequence[Damage], data: bytes) -> None:
-        self._store, self._damage, self._data = store, damage, data
+    def __init__(
+        self, store: FakeStore, sealed: Sealed, unit: UnitName, name: str, data: bytes
+    ) -> None:
+        self._store, self._sealed, self._data = store, sealed, data
+        self._place = (unit, name)
         self.size_bytes = len(data)
         store.open_readers += 1
 
     async def read(self, offset: int, size: int) -> bytes:
-        for damage in self._damage:
-            if offset < (damage.block + 1) * BLOCK and offset + size > damage.block * BLOCK:
+        for damage in (*self._sealed.damage, *self._sealed.hidden_damage):
+            covers = offset < (damage.block + 1) * BLOCK and offset + size > damage.block * BLOCK
+            if covers and (damage.unit, damage.name) == self._place:
+                if damage not in self._sealed.damage:
+                    self._sealed.damage.append(damage)
                 raise Corrupt(str(damage))
         return self._data[offset : offset + size]
 
@@ -150,7 +155,9 @@ class FakeStore:
 
     def seal(self, head: Head, contents: Mapping[tuple[UnitName, str], bytes]) -> Head:
         files = tuple(
-            FileEntry(unit, name, len(data), hashlib.blake2b(data, digest_size=32).hexdigest(), name)
+            FileEntry(
+                unit, name, len(data), hashlib.blake2b(data, digest_size=32).hexdigest(), name
+            )
             for (unit, name), data in contents.items()
         )
         size = sum(file.size_bytes for file in files)
@@ -201,12 +208,7 @@ class FakeStore:
             data = sealed.contents[unit, name]
         except KeyError:
             raise NotFound(f"no {unit}/{name}") from None
-        damage = [
-            damage
-            for damage in (*sealed.damage, *sealed.hidden_damage)
-            if (damage.unit, damage.name) == (unit, name)
-        ]
-        return FakeReader(self, damage, data)
+        return FakeReader(self, sealed, unit, name, data)
 
     async def sums(self, job: JobId, version: Version) -> bytes:
         lines = [

@@ -43,7 +43,8 @@ def render_jobinfo(job: Job, processes: Sequence[Process], node: str, now_ns: in
     metrics = "".join(_metric(*row) for row in rows)
     return (
         '<?xml version="1.0" encoding="UTF-8"?>\n'
-        f"<jobInfoList>\n <jobInfo jobID={quoteattr(job.id)}>\n{metrics} </jobInfo>\n</jobInfoList>\n"
+        f"<jobInfoList>\n <jobInfo jobID={quoteattr(job.id)}>\n{metrics}"
+        " </jobInfo>\n</jobInfoList>\n"
     )
 
 

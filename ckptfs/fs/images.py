@@ -1,4 +1,4 @@
-"""Sealed files: byte ranges of a version's images from the store, verified before they are given out."""
+"""Sealed files: byte ranges of images from the store, verified before they are given out."""
 
 from __future__ import annotations
 

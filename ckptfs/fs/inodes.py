@@ -43,7 +43,7 @@ class Inodes:
         return number
 
     def node(self, number: int) -> Node:
-        """Return the node behind *number*.  Raises Gone (ENODEV) when the kernel never looked it up."""
+        """Return the node behind *number*.  Raises Gone when the kernel never looked it up."""
         try:
             return self._nodes[number]
         except KeyError:

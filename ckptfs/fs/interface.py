@@ -28,7 +28,8 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ControlFile(
         "version",
         0o444,
-        "The program's version, and the number that is raised when a file or key here changes meaning.",
+        "The program's version, and the number that is raised when a file or key here changes "
+        "meaning.",
         "$ cat ctl/version\nckptfs 0.1.0\nabi 1",
         shows.version,
     ),
@@ -43,8 +44,10 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ControlFile(
         "checkpointers",
         0o444,
-        "Every checkpointer this build knows, whether it works here, and if not, why (blanks as `_`).",
-        "$ cat ctl/checkpointers\ncriu available=1 version=4.2.1 capabilities=file_locks,multithread,sockets",
+        "Every checkpointer this build knows, whether it works here, and if not, why (blanks "
+        "as `_`).",
+        "$ cat ctl/checkpointers\n"
+        "criu available=1 version=4.2.1 capabilities=file_locks,multithread,sockets",
         shows.checkpointers,
     ),
     ControlFile(
@@ -58,8 +61,11 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ControlFile(
         "submit",
         0o666,
-        "Write the name of your own file in `ctl/spool/` (JSDL) to start it as a job; the answer is the job's id.",
-        "$ cp heat.jsdl ctl/spool/\n$ exec 3<>ctl/submit; echo heat.jsdl >&3; read -u3 job; echo $job\nheat.42",
+        "Write the name of your own file in `ctl/spool/` (JSDL) to start it as a job; the "
+        "answer is the job's id.",
+        "$ cp heat.jsdl ctl/spool/\n"
+        "$ exec 3<>ctl/submit; echo heat.jsdl >&3; read -u3 job; echo $job\n"
+        "heat.42",
         shows.last_submitted,
         verbs.submit,
         usage="echo NAME > submit: start the JSDL document ctl/spool/NAME as a job",
@@ -68,8 +74,10 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ControlFile(
         "volumes",
         0o444,
-        "The places that hold packs; `verified` is the share of versions that were read back whole.",
-        "$ cat ctl/volumes\nlocal state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%",
+        "The places that hold packs; `verified` is the share of versions that were read back "
+        "whole.",
+        "$ cat ctl/volumes\n"
+        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%",
         shows.volumes,
         pollable=True,
     ),
@@ -110,7 +118,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "state",
         0o444,
-        "`pending`, `running`, `checkpointing`, `restarting`, `suspended`, `done` or `failed (reason)`.",
+        "`pending`, `running`, `checkpointing`, `restarting`, `suspended`, `done` or `failed "
+        "(reason)`.",
         "$ cat heat.42/ctl/state\nrunning",
         shows.job_state,
         pollable=True,
@@ -118,8 +127,12 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "checkpoint",
         0o640,
-        "Write `1`, or `keep=yes incremental=yes note=word`, to take a version; the answer is its number.",
-        "$ exec 3<>heat.42/ctl/checkpoint; echo 1 >&3; read -u3 v; echo $v\n7\n$ cat heat.42/ctl/checkpoint\n7 complete",
+        "Write `1`, or `keep=yes incremental=yes note=word`, to take a version; the answer is "
+        "its number.",
+        "$ exec 3<>heat.42/ctl/checkpoint; echo 1 >&3; read -u3 v; echo $v\n"
+        "7\n"
+        "$ cat heat.42/ctl/checkpoint\n"
+        "7 complete",
         lambda view: shows.outcome(view.job.checkpoint),
         verbs.checkpoint,
         pollable=True,
@@ -128,7 +141,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "restart",
         0o640,
-        "Write a version number or `latest`, then `as=clone`, `stopped=yes` or `JobUnit_1=node`, to restart it.",
+        "Write a version number or `latest`, then `as=clone`, `stopped=yes` or "
+        "`JobUnit_1=node`, to restart it.",
         "$ echo latest > heat.42/ctl/restart\n$ cat heat.42/ctl/restart\n7 running",
         lambda view: shows.outcome(view.job.restart),
         verbs.restart,
@@ -168,7 +182,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "signal",
         0o640,
-        "Write a signal's number or name, then `only=PIDS`, `except=PIDS` or `master`; alone it goes to all processes.",
+        "Write a signal's number or name, then `only=PIDS`, `except=PIDS` or `master`; alone "
+        "it goes to all processes.",
         "$ echo USR1 master > heat.42/ctl/signal",
         _last("signal"),
         verbs.signal,
@@ -194,7 +209,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "units",
         0o444,
-        "One line per job unit: its node, the host's pid of its root process, and who checkpoints it.",
+        "One line per job unit: its node, the host's pid of its root process, and who "
+        "checkpoints it.",
         "$ cat heat.42/ctl/units\nJobUnit_1 node=n1 pid=4711 translib=criu state=running",
         shows.units,
     ),
@@ -209,7 +225,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "blockers",
         0o444,
-        "What would make a checkpoint of this job fail right now, one sentence each; empty means nothing.",
+        "What would make a checkpoint of this job fail right now, one sentence each; empty "
+        "means nothing.",
         "$ cat heat.42/ctl/blockers",
         shows.blockers,
         refresh=verbs.refresh_blockers,
@@ -232,7 +249,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "error",
         0o444,
-        "The last request that was refused, or operation that failed, with its time; empty if none.",
+        "The last request that was refused, or operation that failed, with its time; empty if "
+        "none.",
         "$ cat heat.42/ctl/error\n2026-11-20T11:52:03Z checkpoint: version 7 is being saved",
         shows.job_error,
     ),
@@ -260,7 +278,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "jobinfo.xml",
         0o444,
-        "State, times and processes of the job as XML (`jobInfoList`), taken when the file is opened.",
+        "State, times and processes of the job as XML (`jobInfoList`), taken when the file is "
+        "opened.",
         "$ xmllint --xpath '//metric[name=\"status\"]/value' heat.42/ctl/jobinfo.xml",
         verbs.jobinfo,
         refresh=verbs.refresh_processes,
@@ -290,14 +309,17 @@ VERSION_FILES: dict[str, ControlFile[VersionView]] = _table(
         "pin",
         0o640,
         "`1` keeps this version from being removed by anybody or anything.",
-        "$ echo 1 > heat.42/7/ctl/pin\n$ rmdir heat.42/7\nrmdir: failed to remove 'heat.42/7': Device or resource busy",
+        "$ echo 1 > heat.42/7/ctl/pin\n"
+        "$ rmdir heat.42/7\n"
+        "rmdir: failed to remove 'heat.42/7': Device or resource busy",
         shows.pin,
         verbs.set_pin,
     ),
     ControlFile(
         "verify",
         0o640,
-        "Write `1` to have every byte read and hashed; prints when that was last done, how far it is, or what is wrong.",
+        "Write `1` to have every byte read and hashed; prints when that was last done, how "
+        "far it is, or what is wrong.",
         "$ echo 1 > heat.42/7/ctl/verify\n$ cat heat.42/7/ctl/verify\nok 2026-11-20T11:52:03Z",
         shows.verify,
         verbs.verify,

@@ -72,7 +72,7 @@ class Namespace:
         raise NotFound(f"{name!r} is not there")
 
     def children(self, node: Node, caller: Caller) -> Children:
-        """Return the entries of a directory in the order of the listing, without ``.`` and ``..``."""
+        """Return the entries of a directory in listing order, without ``.`` and ``..``."""
         if node.kind is Kind.ROOT:
             return self._list_root(caller)
         lister = self._listings.get(node.kind)
@@ -160,9 +160,11 @@ class Namespace:
     def _list_job(self, node: Node) -> Children:
         job = self.job(node)
         found: Children = [(CTL, Node(Kind.JOB_CTL, job.id))]
-        found += [(str(version), Node(Kind.VERSION, job.id, version)) for version in job.versions]
-        if self._service.latest(job.id) is not None:
+        if (
+            self._service.latest(job.id) is not None
+        ):  # first: rm -r takes the versions away after it
             found.append((LATEST, Node(Kind.LATEST, job.id)))
+        found += [(str(version), Node(Kind.VERSION, job.id, version)) for version in job.versions]
         return found
 
     def _in_job(self, node: Node, name: str) -> Node:

@@ -7,6 +7,10 @@ from dataclasses import dataclass
 
 from ..ids import JobId, UnitName, Version
 
+NO_JOB = JobId("")  # of what belongs to the service
+NO_VERSION = Version(0)
+NO_UNIT = UnitName("")  # of what belongs to the version as a whole
+
 
 class Kind(enum.Enum):
     """Every kind of object in the mount."""
@@ -36,12 +40,15 @@ class Kind(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """One object.  *name*: control file, or file relative to its unit; *serial*: of what may be renamed."""
+    """One object.
+
+    *name*: control file, or file relative to its unit; *serial*: of what may be renamed.
+    """
 
     kind: Kind
-    job: JobId = JobId("")
-    version: Version = Version(0)
-    unit: UnitName = UnitName("")
+    job: JobId = NO_JOB
+    version: Version = NO_VERSION
+    unit: UnitName = NO_UNIT
     name: str = ""
     serial: int = 0
 

@@ -15,7 +15,7 @@ from ..ids import JobId, Version
 from .attributes import Attributes
 from .handles import OpenControl
 from .inodes import ROOT_INODE, Inodes
-from .nodes import Kind, Node
+from .nodes import NO_JOB, Kind, Node
 from .views import Recollection
 
 log = logging.getLogger(__name__)
@@ -72,7 +72,7 @@ class Notifier:
                 if version is not None:
                     self._attributes.forget_space(job)
                 self._wake(self._watched.get(job, set()))
-            self._wake(self._watched.get(JobId(""), set()))
+            self._wake(self._watched.get(NO_JOB, set()))
         except Exception:
             log.exception("bug while announcing a change of %s version %s", job, version)
 

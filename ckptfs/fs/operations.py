@@ -48,7 +48,7 @@ def _name(name: bytes) -> str:
 
 
 def _groups(pid: int) -> frozenset[int]:
-    """Return the supplementary groups of *pid*; none when it has gone or is not of our namespace."""
+    """Return the supplementary groups of *pid*; none when it cannot be seen from here."""
     try:
         return frozenset(pyfuse3.get_sup_groups(pid))
     except (OSError, RuntimeError):

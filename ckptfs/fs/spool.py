@@ -114,7 +114,7 @@ class Spool:
         self.changed_ns = now_ns
 
     def rename(self, old: str, new: str, now_ns: int, *, replace: bool = True) -> None:
-        """Give a file another name, replacing what is there.  Raises NotFound, Exists, InvalidInput."""
+        """Give a file another name.  Raises NotFound, InvalidInput, Exists without *replace*."""
         check_name(new)
         file = self.find(old)
         if old == new:

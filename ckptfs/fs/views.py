@@ -13,6 +13,7 @@ from ..coordinator.api import Job, Service
 from ..errors import Gone, NotFound
 from ..ids import JobId, Version
 from ..node.api import Process
+from .nodes import NO_VERSION
 from .spool import Spool
 
 
@@ -89,7 +90,7 @@ class JobView:
 class VersionView(JobView):
     """One committed version of a job."""
 
-    version: Version = Version(0)
+    version: Version = NO_VERSION
 
     def check(self) -> Job:
         """Return the job's record.  Raises Gone (ENODEV) when the version was removed."""

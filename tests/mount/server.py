@@ -7,6 +7,7 @@ end of file unmounts.  So a test decides when something happens.
 from __future__ import annotations
 
 import logging
+import os
 import shlex
 import sys
 from pathlib import Path
@@ -16,11 +17,16 @@ import trio
 from ckptfs.coordinator.api import Service
 from ckptfs.fs.mount import MountOptions, serve
 from ckptfs.ids import JobId, Version
+from ckptfs.model import Caller
 from ckptfs.store.api import Damage
 from tests.fakes_service import UNIT, FakeService
 
+ROOT = Caller(0, 0)
+
 
 class Commands:
+    """What a test may have happen."""
+
     def __init__(self, service: FakeService) -> None:
         self.service = service
 
@@ -52,7 +58,7 @@ class Commands:
     async def expire(self, job: str, version: str) -> str:
         """The service itself removes a version."""
         record = self.service.job(JobId(job))
-        self.service.remove_version(record.id, Version(int(version)), _root())
+        self.service.remove_version(record.id, Version(int(version)), ROOT)
         return "done"
 
     async def corrupt(self, job: str, version: str, name: str, block: str) -> str:
@@ -74,17 +80,12 @@ class Commands:
         return "done"
 
 
-def _root():
-    from ckptfs.model import Caller
-
-    return Caller(0, 0)
-
-
 async def answer(commands: Commands, scope: trio.CancelScope) -> None:
-    stdin = trio.wrap_file(sys.stdin)
-    async for line in stdin:
-        verb, *words = shlex.split(line)
-        print(await getattr(commands, verb)(*words), flush=True)
+    """Carry out one command at a time; a test sends the next one after the answer."""
+    async with trio.lowlevel.FdStream(os.dup(0)) as stdin:
+        async for line in stdin:
+            verb, *words = shlex.split(line.decode())
+            print(await getattr(commands, verb)(*words), flush=True)
     scope.cancel()
 
 
