@@ -183,6 +183,7 @@ class Checkpoints:
             operations.end(self._parts.db, saving.journal_id, reason, self._parts.clock_ns())
         except CkptfsError as error:
             log.error("%s: the journal cannot be closed: %s", job.id, error)
+        registry.changed(job.id)
 
     def _complete(self, saving: Saving) -> None:
         job, parts, head = saving.job, self._parts, saving.head
