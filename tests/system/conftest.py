@@ -6,7 +6,9 @@ import os
 
 import pytest
 
-from .installation import Installation
+pytest.register_assert_rewrite("tests.system.installation")
+
+from .installation import Installation  # noqa: E402 - asserts in it are rewritten
 
 
 @pytest.fixture(scope="module")

@@ -111,8 +111,10 @@ class RunningJob:
     def checkpoint(self) -> int:
         """Take a version and wait until it is complete; return its number."""
         version = int(self.write("checkpoint", "1"))
-        assert self.wait("checkpoint", lambda text: "saving" not in text) == f"{version} complete"
-        assert self.wait("state", lambda text: text != "checkpointing") == "running"
+        outcome = self.wait("checkpoint", lambda text: "saving" not in text)
+        assert outcome == f"{version} complete"
+        state = self.wait("state", lambda text: text != "checkpointing")
+        assert state == "running", self.read("error")
         return version
 
     def restart(self, version: int | str) -> None:
