@@ -11,14 +11,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..errors import CheckpointerFailed, Forbidden, NotAuthenticated, NotFound
-from ..model import OpenFile, Owner
+from ..model import OpenFile
 from . import procfs, rollback
-from .credentials import as_owner
+from .credentials import Rights
 from .outputs import copy_range, free_name, give_to, open_existing
 
 _WRITABLE = (os.O_WRONLY, os.O_RDWR)
@@ -85,12 +84,12 @@ def _open_file(
     )
 
 
-def save_copies(files: Sequence[OpenFile], directory_fd: int, owner: Owner) -> tuple[OpenFile, ...]:
+def save_copies(files: Sequence[OpenFile], directory_fd: int, rights: Rights) -> tuple[OpenFile, ...]:
     """Save small files whole below ``files/`` of the image; return all with `copy` set where saved.
 
     For ``rollback=copy``.  Raises CheckpointerFailed when one cannot be read.
     """
-    names = rollback.save(one_per_inode(files), directory_fd, owner)
+    names = rollback.save(one_per_inode(files), directory_fd, rights)
     return tuple(replace(item, copy=names.get((item.device, item.inode), "")) for item in files)
 
 
@@ -109,26 +108,6 @@ class _Cut:
     item: OpenFile
     fd: int
     size_bytes: int  # present
-
-
-@dataclass(frozen=True, slots=True)
-class Rights:
-    """With whose rights the files are touched: the owner's, but ours in our own log directory.
-
-    The log directory is root's, so that no user can put a symlink into it.
-    """
-
-    owner: Owner
-    log_directory: Path
-
-    def on(self, path: str) -> AbstractContextManager[None]:
-        """Take on the rights for one file."""
-        try:
-            # A clone goes on in the log directory of the job it was cloned from, beside its own.
-            ours = os.path.samefile(Path(path).parent.parent, self.log_directory.parent)
-        except OSError:
-            ours = False
-        return nullcontext() if ours else as_owner(self.owner)
 
 
 def put_back(

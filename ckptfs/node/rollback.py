@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import CheckpointerFailed, Corrupt, Forbidden, NotAuthenticated, NotFound
-from ..model import OpenFile, Owner
-from .credentials import as_owner
+from ..model import OpenFile
+from .credentials import Rights
 from .outputs import copy_range, free_name, give_to, open_existing
 
 COPY_MAX = 64 << 20  # bytes; larger files are cut, not copied
@@ -25,7 +25,7 @@ _FOLDER = "files"
 _SIBLINGS = "siblings.json"
 
 
-def save(files: Sequence[OpenFile], directory_fd: int, owner: Owner) -> dict[tuple[int, int], str]:
+def save(files: Sequence[OpenFile], directory_fd: int, rights: Rights) -> dict[tuple[int, int], str]:
     """Save each file of at most `COPY_MAX` bytes; return (device, inode) → name below ``files/``.
 
     Raises CheckpointerFailed when a file cannot be read.
@@ -39,7 +39,7 @@ def save(files: Sequence[OpenFile], directory_fd: int, owner: Owner) -> dict[tup
     for number, item in enumerate(small, 1):
         # Numbers, because a job chose the real names.
         name = str(number)
-        _save_one(item, name, directory_fd, owner)
+        _save_one(item, name, directory_fd, rights)
         names[item.device, item.inode] = name
         siblings[name] = _siblings(item.path)
     _write(directory_fd, _SIBLINGS, json.dumps(siblings).encode("ascii"))
@@ -59,9 +59,9 @@ def _write(directory_fd: int, name: str, data: bytes) -> None:
         os.close(target)
 
 
-def _save_one(item: OpenFile, name: str, directory_fd: int, owner: Owner) -> None:
+def _save_one(item: OpenFile, name: str, directory_fd: int, rights: Rights) -> None:
     try:
-        with as_owner(owner):
+        with rights.on(item.path):
             source = open_existing(item.path, os.O_RDONLY)
     except OSError as bad:
         raise CheckpointerFailed(

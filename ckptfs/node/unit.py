@@ -23,6 +23,7 @@ from ..translib.registry import make_translib
 from . import blockers, facts, files, procfs
 from .api import Prepared, Process
 from .cgroup import kill_cgroup
+from .credentials import Rights
 from .holder import ROOT_PID
 from .isolation import Holder
 from .orders import Launch
@@ -41,6 +42,7 @@ class SupervisedUnit:
         self.failed = False  # a rebuild failed: there is no unit, and its end is nobody's news
         self._rebuilding = not launch.fresh
         self._files: tuple[OpenFile, ...] = ()
+        self._rights = Rights(launch.spec.owner, launch.paths.stdout.parent)
         self._translib = make_translib(launch.translib)
         self._handle = UnitHandle(
             unit=launch.unit,
@@ -80,9 +82,7 @@ class SupervisedUnit:
     async def prepare(self) -> Json:
         """Return `Prepared` as JSON; nothing is stopped."""
         preparation = await self._translib.prepare(self._handle)
-        look = partial(
-            blockers.find_blockers, self.launch.cgroup, self.holder.pid, self.launch.spec.owner.uid
-        )
+        look = partial(blockers.find_blockers, self.launch.cgroup, self.launch.spec.owner.uid)
         found = await trio.to_thread.run_sync(look)
         statuses = self._statuses()
         if not statuses:
@@ -117,7 +117,7 @@ class SupervisedUnit:
         fd = await _open_directory(directory)
         try:
             if self.launch.spec.policy.rollback == "copy":
-                save = partial(files.save_copies, self._files, fd, self.launch.spec.owner)
+                save = partial(files.save_copies, self._files, fd, self._rights)
                 saved = await trio.to_thread.run_sync(save)
             else:
                 saved = self._files
@@ -163,7 +163,7 @@ class SupervisedUnit:
                     recorded.files,
                     fd,
                     request["suffix"],
-                    files.Rights(self.launch.spec.owner, self.launch.paths.stdout.parent),
+                    self._rights,
                     same_boot=recorded.facts.get("boot_id") == facts.boot_id(),
                 )
                 await trio.to_thread.run_sync(put_back)
