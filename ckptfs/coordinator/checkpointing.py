@@ -92,18 +92,35 @@ class Checkpoints:
         return Saving(parts, job, version, request, ports, prepared, ingest, journal_id, begun_s)
 
     async def prepare(self, job: Job) -> dict[UnitName, Prepared]:
-        """Ask every unit of a running job what is in the way.  Stops nothing."""
-        ports = self._parts.registry.incarnations[job.id].ports
-        prepared = await side_by_side(
-            tuple(ports),
-            lambda unit: ports[unit].prepare(),
-            what="prepare",
-            deadline_s=self._parts.deadlines.request_s,
-        )
+        """Ask every unit of a running job what is in the way.  Stops nothing.
+
+        One asks at a time: a unit refuses a primitive while another is under way.
+        """
+        incarnation = self._parts.registry.incarnations[job.id]
+        ports = incarnation.ports
+        async with incarnation.asking:
+            prepared = await side_by_side(
+                tuple(ports),
+                lambda unit: ports[unit].prepare(),
+                what="prepare",
+                deadline_s=self._parts.deadlines.request_s,
+            )
         job.blockers = tuple(
             blocker for unit in sorted(prepared) for blocker in prepared[unit].blockers
         )
         return prepared
+
+    async def refresh_blockers(self, job: Job) -> None:
+        """Find out what would make a checkpoint fail now, unless an operation is under way."""
+        if job.state is not JobState.RUNNING:
+            job.blockers = ()
+            return
+        if job.id in self._parts.registry.operations:
+            return
+        try:
+            await self.prepare(job)
+        except CkptfsError as error:
+            job.blockers = (str(error),)
 
     def _number(self, job: Job, version: Version, verb: str, operation: Operation) -> int:
         """Make the number durable, in the job's record and in the journal."""

@@ -50,6 +50,7 @@ class Incarnation:
     exits: dict[UnitName, Exit | None] = field(default_factory=dict[UnitName, Exit | None])
     started_ns: int = 0
     over_limit: str = ""  # sentence: why the service itself killed it
+    asking: trio.Lock = field(default_factory=trio.Lock)  # one prepare at a time
     exited: trio.Event = field(default_factory=trio.Event)  # set, and replaced, at each exit
 
 

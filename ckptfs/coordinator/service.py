@@ -199,14 +199,7 @@ class Coordinator:
 
     async def refresh_blockers(self, job: JobId) -> None:
         """Find out what would make a checkpoint of *job* fail now."""
-        record = self.job(job)
-        if record.state is not JobState.RUNNING:
-            record.blockers = ()
-            return
-        try:
-            await self._checkpoints.prepare(record)
-        except CkptfsError as error:
-            record.blockers = (str(error),)
+        await self._checkpoints.refresh_blockers(self.job(job))
 
     async def processes(self, job: JobId) -> Sequence[Process]:
         """Return the processes of a running job; empty when it does not answer."""

@@ -1,0 +1,281 @@
+"""Restarts through the whole service: in place, as a clone, refused, undone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import trio
+
+from ckptfs.coordinator.api import CheckpointRequest, RestartRequest
+from ckptfs.errors import (
+    Busy,
+    CheckpointerFailed,
+    Corrupt,
+    NotAuthorised,
+    NotFound,
+    Unsupported,
+)
+from ckptfs.ids import JobId, UnitName
+from ckptfs.model import JobState, OpenFile, Owner
+from ckptfs.store.api import Damage
+from ckptfs.translib.order import Primitive
+from tests.service.kit import OWNER, STRANGER, UNIT, play, world
+
+LOG = OpenFile("/logs/out", 1, 2, 10, 10, 0o2001, 0o600, 65534, 65534, 1000, 1)
+
+
+def test_in_place_goes_on_from_the_version(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await trio.sleep(5)
+            await w.checkpoint(job)
+            await trio.sleep(50)
+            await w.kill(job)
+            assert str(job.exit) == "signal 9"
+            assert str(await w.restart(job, 1)) == "1 running"
+            assert (job.state, job.exit) == (JobState.RUNNING, None)
+            assert w.unit(job).process.progress == pytest.approx(5, abs=0.1)
+            assert w.node.rebuilds == [(job.id, UNIT, "after-1", False)]
+            assert str(await w.checkpoint(job)) == "2 complete"
+            await w.kill(job)
+            assert str(await w.restart(job, 1)) == "1 running"
+            assert str(await w.checkpoint(job)) == "3 complete"
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_refusals_start_nothing(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            latest = RestartRequest(None)
+            with pytest.raises(NotAuthorised):
+                await w.service.request_restart(job.id, STRANGER, latest)
+            with pytest.raises(Busy, match="kill it first"):
+                await w.service.request_restart(job.id, OWNER, latest)
+            await w.kill(job)
+            with pytest.raises(NotFound, match="no version 9"):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(9))
+            with pytest.raises(NotFound, match="no node"):
+                await w.service.request_restart(
+                    job.id, OWNER, RestartRequest(1, placement={UNIT: "n7"})
+                )
+            with pytest.raises(NotFound, match="no unit"):
+                await w.service.request_restart(
+                    job.id, OWNER, RestartRequest(1, placement={UnitName("JobUnit_2"): "n1"})
+                )
+            w.node.restart_refusal = "the image was made under Linux 7"
+            with pytest.raises(Unsupported, match="Linux 7"):
+                await w.service.request_restart(job.id, OWNER, latest)
+            assert w.node.running() == []
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_ownership_of_head_and_image_is_checked(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            sealed = w.store.sealed[job.id, 1]
+            other = Owner(65533, 65533, (), "mallory")
+            sealed.head = replace(sealed.head, owner=other)
+            with pytest.raises(NotAuthorised):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            sealed.head = replace(sealed.head, owner=job.spec.owner)
+            key = (UNIT, "unit.cpx")
+            forged = sealed.contents[key].replace(b'<user uid="65534"/>', b'<user uid="0"/>')
+            sealed.contents = {**sealed.contents, key: forged}
+            with pytest.raises(NotAuthorised, match="process of uid 0"):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            assert w.node.running() == []
+
+    play(main)
+
+
+def test_damage_is_refused_naming_the_place(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.checkpoint(job)
+            await w.kill(job)
+            damage = Damage(job.id, 2, UNIT, "pages-1.img", 17, "hash")
+            w.store.sealed[job.id, 2].damage.append(damage)
+            w.service.note_damage(damage)
+            assert w.service.version_state(job.id, 2) == "damaged (JobUnit_1/pages-1.img, block 17)"
+            assert w.service.latest(job.id) == 1
+            with pytest.raises(Corrupt, match=r"JobUnit_1/pages-1\.img, block 17"):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(2))
+            assert str(await w.restart(job, None)) == "1 running"
+
+    play(main)
+
+
+def test_damage_found_while_verifying_starts_nothing(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+
+            async def verify(_job, _version):
+                await trio.sleep(1)
+                return [Damage(job.id, 1, UNIT, "pages-1.img", 17, "hash")]
+
+            w.store.verify = verify
+            outcome = await w.restart(job, 1)
+            assert str(outcome) == "1 failed (JobUnit_1/pages-1.img, block 17)"
+            assert (job.state, str(job.exit)) == (JobState.DONE, "signal 9")
+            assert w.node.running() == []
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+@pytest.mark.parametrize("primitive", [Primitive.REBUILD, Primitive.RESUME_RST])
+def test_a_failed_restart_leaves_nothing_and_can_be_tried_again(tmp_path, primitive):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.script.failures[primitive] = CheckpointerFailed("a file is gone: /x")
+            outcome = await w.restart(job, 1)
+            assert str(outcome) == "1 failed (JobUnit_1: a file is gone: /x)"
+            assert (job.state, str(job.exit)) == (JobState.DONE, "signal 9")
+            assert w.node.running() == []
+            w.check_nothing_left(job)
+            assert str(await w.restart(job, 1)) == "1 running"
+
+    play(main)
+
+
+@pytest.mark.parametrize("cancel_after_s", [0.5, 1.5])
+def test_a_daemon_that_ends_undoes_a_restart_or_finishes_it(tmp_path, cancel_after_s):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.script.delays_s = {Primitive.REBUILD: 1.0, Primitive.RESUME_RST: 1.0}
+            await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            await trio.sleep(cancel_after_s)
+        assert (job.state, job.restart.word) == (JobState.DONE, "failed")
+        assert w.node.running() == []
+
+    play(main)
+
+
+def test_killing_a_job_that_is_being_restarted_ends_the_restart(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.script.delays_s[Primitive.REBUILD] = 60.0
+            await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            await trio.sleep(1)
+            await w.service.request_kill(job.id, OWNER)
+            assert (await w.restarted(job)).word == "failed"
+            assert job.state is JobState.DONE
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_a_clone_is_a_job_of_its_own(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await trio.sleep(3)
+            await w.checkpoint(job)
+            name = await w.service.request_restart(job.id, OWNER, RestartRequest(1, as_clone=True))
+            assert name == "heat.2"
+            clone = w.service.job(JobId(name))
+            await w.restarted(clone)
+            assert (clone.state_text, clone.clone_of) == ("running", job.id)
+            assert w.node.rebuilds == [(clone.id, UNIT, "after-1", True)]
+            assert job.state is JobState.RUNNING
+            assert str(await w.checkpoint(clone)) == "1 complete"
+            await w.kill(clone)
+            assert str(await w.restart(clone, 1)) == "1 running"
+            w.check_nothing_left(clone)
+
+    play(main)
+
+
+def test_a_clone_never_writes_a_file_beside_its_original(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            w.unit(job).files = (LOG,)
+            await w.checkpoint(job)
+            clone = RestartRequest(1, as_clone=True)
+            with pytest.raises(Busy, match="writes /logs/out"):
+                await w.service.request_restart(job.id, OWNER, clone)
+            await w.kill(job)
+            name = JobId(await w.service.request_restart(job.id, OWNER, clone))
+            await w.restarted(w.service.job(name))
+            assert w.node.rebuilds[-1] == (name, UNIT, "after-1", False)
+            assert w.service.job(name).stdout == job.stdout
+            with pytest.raises(Busy, match=f"{name} runs"):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+
+    play(main)
+
+
+def test_a_clone_that_cannot_be_rebuilt_says_why(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            w.node.rebuild_failure = CheckpointerFailed("pid 1000 is taken")
+            name = await w.service.request_restart(job.id, OWNER, RestartRequest(1, as_clone=True))
+            clone = w.service.job(JobId(name))
+            await w.restarted(clone)
+            assert clone.state_text.startswith(
+                "failed (the clone could not be rebuilt: JobUnit_1: pid"
+            )
+            w.service.remove_job(clone.id, OWNER)
+            assert w.service.jobs() == (job.id,)
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_stopped_for_a_debugger(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            await w.restart(job, 1, stopped=True)
+            assert w.unit(job).signals == [19]
+
+    play(main)
+
+
+def test_a_version_in_use_is_not_removed(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.script.delays_s[Primitive.REBUILD] = 5.0
+            await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            with pytest.raises(Busy, match="in use"):
+                w.service.remove_version(job.id, 1, OWNER)
+            with pytest.raises(Busy):
+                await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            await w.restarted(job)
+            w.service.remove_version(job.id, 1, OWNER)
+            assert job.versions == []
+
+    play(main)
