@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB", "PiB")
 AGE_UNITS = ((86400, "d"), (3600, "h"), (60, "m"))  # seconds, letter
+CELL_WIDTH = 50  # characters, of a cell that may hold a sentence
 
 # What a terminal would act on: C0, DEL, C1, and bytes that are no UTF-8.
 _UNPRINTABLE = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff]")
@@ -25,6 +26,11 @@ def size_text(size_bytes: int) -> str:
     return f"{size_bytes} B" if unit == 0 else f"{size:.1f} {SIZE_UNITS[unit]}"
 
 
+def clipped(text: str, width: int = CELL_WIDTH) -> str:
+    """Return *text* cut to *width* characters: a long reason must not tear a table apart."""
+    return text if len(text) <= width else text[: width - 1] + "…"
+
+
 def age_text(age_s: float) -> str:
     """Return an age for people in its largest unit: ``12s``, ``5m``, ``3h``, ``2d``."""
     for seconds, letter in AGE_UNITS:
@@ -35,7 +41,7 @@ def age_text(age_s: float) -> str:
 
 def table_text(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return left-aligned columns under *header*, one row per line, no blanks at line ends."""
-    cells = [[printable(cell) for cell in row] for row in (header, *rows)]
+    cells = [[clipped(printable(cell)) for cell in row] for row in (header, *rows)]
     widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
     lines = (
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()

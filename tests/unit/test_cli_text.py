@@ -81,4 +81,5 @@ def test_sizes_ages_and_tables():
     ]
     assert [age_text(s) for s in (-1, 59, 60, 7200, 200000)] == ["0s", "59s", "1m", "2h", "2d"]
     assert table_text(("A", "B"), [("xx", "y")]) == "A   B\nxx  y"
+    assert table_text(("A",), [("x" * 99,)]).endswith("x" * 49 + "…")
     assert printable("a\x1b[31m\n\udce9") == "a\\x1b[31m\\n\\udce9"

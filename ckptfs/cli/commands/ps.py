@@ -55,6 +55,14 @@ def last_checkpoint(mount: Mount, job: JobId) -> str:
     return f"{outcome.version} {outcome.word}" if outcome else "-"
 
 
+def job_cells(mount: Mount, row: JobRow) -> tuple[str, ...]:
+    """Return a job as a row of the table."""
+    info = read_processes(mount, row.job)
+    count = str(sum(metric.name == "PID" for metric in info.metrics))
+    last, versions = last_checkpoint(mount, row.job), str(len(row.versions))
+    return (row.job, row.state, count, cpu_text(info), versions, last)
+
+
 def run(args: argparse.Namespace) -> int:
     """Print the jobs."""
     mount, uid = mount_of(args), os.geteuid()
@@ -67,13 +75,7 @@ def run(args: argparse.Namespace) -> int:
         and (row := read_job(mount, job))
         and is_shown(row, own=mine, show_all=args.all)
     ]
-    cells: list[tuple[str, ...]] = []
-    for row in rows:
-        info = read_processes(mount, row.job)
-        count = str(sum(metric.name == "PID" for metric in info.metrics))
-        last = last_checkpoint(mount, row.job)
-        versions = str(len(row.versions))
-        cells.append((row.job, row.state, count, cpu_text(info), versions, last))
+    cells = [job_cells(mount, row) for row in rows]
     if args.json:
         keys = [name.lower().replace(" ", "_") for name in HEADER]
         print(json.dumps([dict(zip(keys, row, strict=True)) for row in cells], indent=2))

@@ -33,9 +33,7 @@ def request_text(signal: str, *, only: str = "", others: str = "", master: bool 
     """Return what is written to ``ctl/signal``.  Pure.  Raises InvalidInput."""
     word = signal.upper().removeprefix("SIG")
     if word not in NAMES and not (word.isascii() and word.isdigit()):
-        raise InvalidInput(
-            f"{signal!r} is no signal: give a number or a name, as kill -l does"
-        )
+        raise InvalidInput(f"{signal!r} is no signal: give a number or a name, as kill -l does")
     for pids in (only, others):
         if pids and not all(pid.isdigit() for pid in pids.split(",")):
             raise InvalidInput(f"processes are given as 4711,4712, not {pids!r}")

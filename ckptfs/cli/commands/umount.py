@@ -6,8 +6,10 @@ import argparse
 import os
 import select
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -128,8 +130,10 @@ def run(args: argparse.Namespace) -> int:
     running = count_running(mountpoint)
     daemons = find_daemons(mountpoint)
     unmount(mountpoint, lazy=args.lazy)
+    if args.lazy:
+        return 0  # whoever still stands in it is served until he leaves
     for daemon in daemons:
-        wait_until_ended(daemon, mountpoint)
+        end_daemon(daemon, mountpoint)
     if running:
         jobs = "1 job goes on" if running == 1 else f"{running} jobs go on"
         store = "".join(f"--store {daemon.store} " for daemon in daemons[:1])
@@ -137,8 +141,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def wait_until_ended(daemon: Daemon, mountpoint: str) -> None:
-    """Return when the process is gone: only then may its store be mounted again."""
+def end_daemon(daemon: Daemon, mountpoint: str) -> None:
+    """Return when the process is gone: only then may its store be mounted again.
+
+    The kernel ends it with its last mount, but a mount namespace made by
+    somebody else (a container, say) may hold a copy of it that nobody here can
+    reach: so it is told as well.  A daemon that is ending already does not mind.
+    """
+    with suppress(ProcessLookupError, PermissionError):
+        signal.pidfd_send_signal(daemon.pidfd, signal.SIGTERM)
     poller = select.poll()
     poller.register(daemon.pidfd, select.POLLIN)
     if not poller.poll(ENDED_TIMEOUT_S * 1000):
