@@ -33,7 +33,8 @@ SESSION_NAMES = frozenset(
     }
 )
 SESSION_PREFIXES = ("CKPTFS_", "DBUS_", "SSH_", "SUDO_", "XDG_", "LC_TERMINAL", "TERM_")
-OF_THE_USER = ("HOME", "LOGNAME", "USER", "SHELL", "MAIL")  # another user's job gets its own
+# What another user's job gets of mine: as with sudo, nothing that could be a secret
+OF_EVERYBODY = frozenset({"LANG", "LANGUAGE", "LC_ALL", "TZ"})
 CLEAN_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -52,6 +53,12 @@ def exported(environment: Mapping[str, str]) -> tuple[dict[str, str], list[str]]
         else:
             unsaid.append(name)
     return kept, sorted(unsaid)
+
+
+def handed_over(environment: Mapping[str, str]) -> dict[str, str]:
+    """Return what a job of another user gets of *environment*: language and time zone."""
+    shared = {name: environment[name] for name in OF_EVERYBODY if name in environment}
+    return {"PATH": CLEAN_PATH} | exported(shared)[0]
 
 
 def parse_assignments(assignments: Iterable[str]) -> dict[str, str]:

@@ -209,9 +209,12 @@ def test_run_without_dashes_stops_looking_for_options_at_the_program():
     assert list(job.env) == ["PATH"]
 
 
-def test_a_job_of_another_user_does_not_get_my_home(monkeypatch):
+def test_a_job_of_another_user_gets_nothing_that_could_be_a_secret(monkeypatch):
     monkeypatch.setenv("HOME", "/root")
-    assert "HOME" not in described("--uid", "12345", "heat").env
+    monkeypatch.setenv("TOKEN", "secret")
+    monkeypatch.setenv("TZ", "UTC")
+    env = described("--uid", "12345", "heat").env
+    assert (env["TZ"], "HOME" in env, "TOKEN" in env) == ("UTC", False, False)
     assert described("heat").env["HOME"] == "/root"
 
 

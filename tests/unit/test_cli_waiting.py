@@ -28,7 +28,8 @@ def tree(tmp_path) -> FakeTree:
 
 
 def options(**changes: object) -> argparse.Namespace:
-    return argparse.Namespace(**{"no_wait": False, "json": False, "kill": False} | changes)
+    off = dict.fromkeys(("no_wait", "json", "kill", "clone"), False)
+    return argparse.Namespace(**(off | changes))
 
 
 @pytest.mark.parametrize(

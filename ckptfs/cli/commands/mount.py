@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -56,8 +57,11 @@ def daemon_environment(environment: Mapping[str, str]) -> dict[str, str]:
     return {**environment, "PYTHONPATH": str(package)}
 
 
-def prepare_mountpoint(mountpoint: Path) -> None:
-    """Make the mount point where only the last component is missing."""
+def prepare_mountpoint(mountpoint: Path) -> bool:
+    """Make the mount point where only the last component is missing; return whether it was made.
+
+    Raises NotFound, NotADirectory, CannotRun.
+    """
     try:
         os.mkdir(mountpoint)
     except FileNotFoundError as error:
@@ -68,12 +72,15 @@ def prepare_mountpoint(mountpoint: Path) -> None:
             raise NotADirectory(f"{mountpoint} is not a directory") from error
     except OSError as error:
         raise CannotRun(f"{mountpoint}: {(error.strerror or '').lower()}") from error
+    else:
+        return True
+    return False
 
 
 def run(args: argparse.Namespace) -> int:
     """Start the daemon and return when the mount serves."""
     store, mountpoint = (Path(os.path.realpath(path)) for path in (args.store, args.mountpoint))
-    prepare_mountpoint(mountpoint)
+    is_new = prepare_mountpoint(mountpoint)
     if args.foreground:
         command = daemon_command(store, mountpoint, hide_jobs=args.hide_jobs)
         os.execve(command[0], command, daemon_environment(os.environ))
@@ -81,7 +88,13 @@ def run(args: argparse.Namespace) -> int:
     def command_with(ready_fd: int) -> list[str]:
         return daemon_command(store, mountpoint, hide_jobs=args.hide_jobs, ready_fd=ready_fd)
 
-    start_detached(command_with, store)
+    try:
+        start_detached(command_with, store)
+    except CannotRun:
+        if is_new:
+            with suppress(OSError):
+                mountpoint.rmdir()
+        raise
     warn(f"{store} is mounted at {mountpoint}; unmount with: ckptfs umount {mountpoint}")
     return 0
 

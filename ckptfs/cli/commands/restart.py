@@ -60,11 +60,10 @@ def go_back(mount: Mount, job: str, request: str, args: argparse.Namespace) -> i
     try:
         answer = mount.write(f"{job}/ctl/restart", request)
     except Busy as error:
-        if parse_state(mount.read(f"{job}/ctl/state")).word != "running" or args.kill:
-            raise
-        raise Busy(
-            f"{job} is running; add --kill to end it first, or --clone to run both"
-        ) from error
+        is_running = parse_state(mount.read(f"{job}/ctl/state")).word == "running"
+        if not is_running or args.kill or args.clone:
+            raise  # the service knows better what is in the way
+        raise Busy(f"{job} is running: add --kill to end it first, or --clone") from error
     if not is_job_id(answer):
         return carry_out(mount, job, "restart", version_answered("restart", answer), args)
     outcome = parse_outcome(mount.read(f"{answer}/ctl/restart"))

@@ -12,7 +12,7 @@ from ...errors import CkptfsError, InvalidInput
 from ...ids import JOB_NAME_MAX, parse_job_name
 from ...jobs.jsdl_render import LIMIT_ELEMENTS, JobDescription, render_jsdl
 from ..entry import add_mount_option, mount_of, warn
-from ..environment import CLEAN_PATH, OF_THE_USER, exported, parse_assignments
+from ..environment import CLEAN_PATH, exported, handed_over, parse_assignments
 from ..submission import submit_document
 from .wait import report_end
 
@@ -77,13 +77,19 @@ def parse_limits(words: Sequence[str]) -> dict[str, int]:
     return limits
 
 
+def chosen_environment(args: argparse.Namespace) -> tuple[dict[str, str], list[str]]:
+    """Return the variables of mine that the job gets, and the names that JSDL cannot say."""
+    if args.clean_env:
+        return {"PATH": CLEAN_PATH}, []
+    if args.uid and args.uid not in {str(os.geteuid()), os.environ.get("USER")}:
+        return handed_over(os.environ), []
+    return exported(os.environ)
+
+
 def describe(args: argparse.Namespace) -> JobDescription:
     """Return the job that the options describe, files relative to its working directory."""
     asked = parse_assignments(args.env)
-    env, unsaid = ({"PATH": CLEAN_PATH}, []) if args.clean_env else exported(os.environ)
-    user: str = args.uid
-    if user and user not in {str(os.geteuid()), env.get("USER")}:
-        env = {name: value for name, value in env.items() if name not in OF_THE_USER}
+    env, unsaid = chosen_environment(args)
     unsaid = [name for name in unsaid if name not in asked]
     if unsaid:
         warn(f"not passed on, for they hold control characters: {', '.join(unsaid)}")
@@ -95,7 +101,7 @@ def describe(args: argparse.Namespace) -> JobDescription:
         argv=(args.program, *args.args),
         cwd=cwd,
         env=env | asked,
-        user=user,
+        user=args.uid,
         stdin=_below(cwd, args.stdin),
         stdout=_below(cwd, args.stdout),
         stderr=_below(cwd, args.stderr),

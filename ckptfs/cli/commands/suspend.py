@@ -8,7 +8,6 @@ from ...errors import CheckpointerFailed
 from ..entry import mount_of
 from ..naming import find_job
 from ..operations import add_operation_options, carry_out, version_answered
-from ..outcomes import parse_state
 from ..waiting import wait_for_state
 
 EXAMPLES = """\
@@ -20,12 +19,10 @@ add_arguments = add_operation_options
 
 
 def run(args: argparse.Namespace) -> int:
-    """Suspend the job and print the version to resume from; repeating is harmless."""
+    """Suspend the job and print the version to resume from."""
     mount = mount_of(args)
     job = find_job(mount, args.job)
     version = version_answered("suspend", mount.write(f"{job}/ctl/suspend", "1"))
-    if parse_state(mount.read(f"{job}/ctl/state")).word == "suspended":
-        args.no_wait = True
     code = carry_out(mount, job, "checkpoint", version, args)
     if not args.no_wait:
         state = wait_for_state(mount, job, frozenset({"suspended", "running"}))

@@ -72,6 +72,8 @@ def find_users(mountpoint: str) -> list[str]:
     """Return who stands in the mount or has a file of it open: ``bash (4711)``."""
     found: list[str] = []
     for process in processes():
+        if process.name == str(os.getpid()):
+            continue  # started from within: the shell that did is named
         links = [process / "cwd", process / "root"]
         try:
             links += (process / "fd").iterdir()
