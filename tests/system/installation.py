@@ -60,6 +60,19 @@ def write_control(path: Path, text: str, *, uid: int = OWNER) -> str:
             os.close(descriptor)
 
 
+def refused_control(path: Path, text: str, *, uid: int = OWNER) -> tuple[int, str]:
+    """Write a control file that must refuse; return the errno and the sentence read back."""
+    with acting_as(uid):
+        descriptor = os.open(path, os.O_RDWR)
+        try:
+            os.write(descriptor, f"{text}\n".encode())
+        except OSError as error:
+            return error.errno or 0, os.pread(descriptor, 4096, 0).decode()
+        finally:
+            os.close(descriptor)
+    raise AssertionError(f"{path} has taken {text!r}")
+
+
 def wait_control(
     path: Path, wanted: Callable[[str], bool], timeout_s: float = TIMEOUT_S, *, uid: int = OWNER
 ) -> str:
