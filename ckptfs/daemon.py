@@ -19,6 +19,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -112,6 +113,8 @@ async def _serve_store(settings: Settings, store: Store, agents: trio.Nursery) -
             mounted.cancel_scope.cancel()
     finally:
         service.close()
+        with suppress(OSError):  # units that go on keep it
+            paths.run.rmdir()
 
 
 async def _serve_mount(

@@ -1,7 +1,7 @@
 """Keeps the machine clean: every run has one directory, and leaves no mount, process or cgroup.
 
 All temporary directories of a run lie below /tmp/ckptfs-test-<pid>.  When a run ends, mounts,
-processes and cgroups that carry this name are removed and the run fails, naming them: a test has
+processes and jobs that carry this name are removed and the run fails, naming them: a test has
 not cleaned up.  When a run starts, those of runs that are dead are removed, and said.  A run that
 is going on at the same time is left alone.
 """
@@ -23,6 +23,7 @@ from ckptfs.doctor.machine import Machine
 
 _NAME = re.compile(r"ckptfs-test-(\d+)(?!\d)")
 _TOP = Path("/tmp")
+_RUN = Path("/run/ckptfs")  # <store id>/<unit>/launch.json
 _END_S = 10.0  # an unmount that cannot end must not hang the run
 _FOUND = pytest.StashKey[list[str]]()
 
@@ -48,13 +49,13 @@ def _processes() -> list[tuple[str, str]]:
     return found
 
 
-def _cgroups() -> list[tuple[str, str]]:
-    """Return (path, path) of all cgroups, children first."""
-    top = Machine().cgroup2()
-    if top is None:
-        return []
-    found = sorted((str(p) for p in (top / "ckptfs").glob("**/")), key=len, reverse=True)
-    return [(path, path) for path in found]
+def _stores() -> list[tuple[str, str]]:
+    """Return (what a supervisor was told, store id) of all stores that have units running."""
+    found = []
+    for order in _RUN.glob("*/*/launch.json"):
+        with suppress(OSError):
+            found.append((order.read_text(errors="replace"), order.parent.parent.name))
+    return found
 
 
 def _end_process(pid: str) -> None:
@@ -65,21 +66,31 @@ def _unmount(path: str) -> None:
     subprocess.run(["umount", "--lazy", path], check=False, timeout=_END_S, capture_output=True)
 
 
-def _end_cgroup(path: str) -> None:
-    with suppress(OSError):
-        Path(path, "cgroup.kill").write_text("1")
-        deadline = time.monotonic() + 1
-        while "populated 1" in Path(path, "cgroup.events").read_text():
-            if time.monotonic() > deadline:
-                return
-            time.sleep(0.01)
-        Path(path).rmdir()
+def _end_store(store: str) -> None:
+    """End the supervisors of a store and its jobs; remove their cgroups and directories."""
+    for words, pid in _processes():
+        if f"{_RUN}/{store}/" in words:
+            with suppress(OSError):
+                _end_process(pid)
+    top = Machine().cgroup2()
+    for cgroup in sorted((top / "ckptfs" / store).glob("**/"), reverse=True) if top else ():
+        with suppress(OSError):
+            _end_cgroup(cgroup)
+    shutil.rmtree(_RUN / store, ignore_errors=True)
+
+
+def _end_cgroup(cgroup: Path) -> None:
+    (cgroup / "cgroup.kill").write_text("1")
+    deadline = time.monotonic() + _END_S
+    while "populated 1" in (cgroup / "cgroup.events").read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    cgroup.rmdir()
 
 
 # what may be left behind, in the order in which it goes
 _KINDS = (
     ("process", _processes, _end_process),
-    ("cgroup", _cgroups, _end_cgroup),
+    ("store", _stores, _end_store),
     ("mount", _mounts, _unmount),
 )
 
@@ -98,7 +109,7 @@ def sweep(ours: int | None) -> list[str]:
                 continue
             run = int(match[1])
             if run == ours or (ours is None and not _alive(run)):
-                found.append(f"{kind} {name.strip()}")
+                found.append(f"{kind} {handle}: {name.strip()[:200]}")
                 with suppress(OSError, subprocess.TimeoutExpired):
                     end(handle)
     return found
