@@ -35,7 +35,10 @@ class SupervisorClient:
         self.is_closed = False
 
     async def run(self) -> None:
-        """Read until the supervisor closes; then tell who listens how the unit ended (None: not known)."""
+        """Read until the supervisor closes; then tell who listens how the unit ended.
+
+        None: not known.  After `aclose` nobody is told: the unit may well go on.
+        """
         ended: Exit | None = None
         pending = b""
         try:
@@ -51,8 +54,10 @@ class SupervisorClient:
         except Corrupt:
             ended = None
         finally:
+            was_closed_here = self.is_closed
             await self.aclose()
-        self._on_exit(ended)
+        if not was_closed_here:
+            self._on_exit(ended)
 
     async def _receive(self) -> bytes:
         try:

@@ -84,7 +84,9 @@ def _open_file(
     )
 
 
-def save_copies(files: Sequence[OpenFile], directory_fd: int, rights: Rights) -> tuple[OpenFile, ...]:
+def save_copies(
+    files: Sequence[OpenFile], directory_fd: int, rights: Rights
+) -> tuple[OpenFile, ...]:
     """Save small files whole below ``files/`` of the image; return all with `copy` set where saved.
 
     For ``rollback=copy``.  Raises CheckpointerFailed when one cannot be read.

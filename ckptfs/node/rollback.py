@@ -25,7 +25,9 @@ _FOLDER = "files"
 _SIBLINGS = "siblings.json"
 
 
-def save(files: Sequence[OpenFile], directory_fd: int, rights: Rights) -> dict[tuple[int, int], str]:
+def save(
+    files: Sequence[OpenFile], directory_fd: int, rights: Rights
+) -> dict[tuple[int, int], str]:
     """Save each file of at most `COPY_MAX` bytes; return (device, inode) → name below ``files/``.
 
     Raises CheckpointerFailed when a file cannot be read.

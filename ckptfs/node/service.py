@@ -73,8 +73,8 @@ class Service:
             await connection.send({"id": number, "error": "CheckpointerFailed", "text": str(bad)})
         else:
             await connection.send({"id": number, "ok": result})
-        if self.unit.failed:  # only now: the supervisor ends with this
-            self.ended.set()
+        if self.unit.failed and request.get("do") == "rebuild":
+            self.ended.set()  # only now, when the answer is out: the supervisor ends with this
 
     async def operate(self, work: Callable[[], Awaitable[Json]]) -> Json:
         """Run a primitive that `let_go`, `kill` and the unit's end may cut short."""
@@ -131,11 +131,11 @@ class Service:
 
     async def kill(self, connection: Connection, request: Mapping[str, Json]) -> Json:
         """Kill every process; return when the end has been recorded."""
+        if self.unit.is_rebuilding():
+            await self.let_go()
+            return None
         self._cut_short()
-        is_there = self.unit.has_root()
         kill_cgroup(self.launch.cgroup)
-        if not is_there:
-            self.ended.set()
         with trio.move_on_after(_KILL_GRACE_S):
             await self.ended.wait()
         if not self.ended.is_set():
@@ -165,8 +165,11 @@ class Service:
         """Wait for the root's status, record it durably, tell everyone."""
         await trio.lowlevel.wait_readable(self.holder.status_fd)
         text = os.read(self.holder.status_fd, 32)
-        if self.unit.failed:
-            self.ended.set()
+        if self.unit.is_rebuilding():
+            # Never let go, so its end is nobody's news; an operation under way will fail by this.
+            self.unit.failed = True
+            if self._operation is None:
+                self.ended.set()
             return
         # No status: the holder was killed, and with it the unit.
         ended = exit_from_status(int(text) if text else 9)

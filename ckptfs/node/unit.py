@@ -68,10 +68,6 @@ class SupervisedUnit:
         roots = (status.pid for status in self._statuses() if status.inner_pid == ROOT_PID)
         return next(roots, 0)
 
-    def has_root(self) -> bool:
-        """Whether the root process is there."""
-        return self.root_pid() != 0
-
     def processes(self) -> tuple[Process, ...]:
         """Return the unit's processes for monitoring, sorted by pid."""
         found = (procfs.read_process(pid) for pid in freezer.member_pids(self.launch.cgroup))
