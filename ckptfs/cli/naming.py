@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 
 from ..errors import CkptfsError, InvalidInput, NotFound
 from ..ids import JobId, job_number, parse_job_id
 from .client import Mount
+from .outcomes import parse_state
 
 LISTED_MAX = 8  # jobs named in a refusal
+Preference = Callable[[JobId], bool]
 
 
 def is_job_id(text: str) -> bool:
@@ -21,21 +24,22 @@ def is_job_id(text: str) -> bool:
     return True
 
 
-def match_job(text: str, jobs: Sequence[tuple[JobId, bool]]) -> JobId:
+def match_job(text: str, jobs: Sequence[JobId], preferences: Sequence[Preference]) -> JobId:
     """Return the job that *text* (an id, a name or a number) means.  Pure.
 
-    *jobs* are the ids and whether the caller owns them; one of his own wins
-    over those of others.  Raises NotFound, and InvalidInput when it is not clear.
+    Where several do, those that a preference speaks for go before the others,
+    and the first preference before the second; none is asked without need.
+    Raises NotFound, and InvalidInput when it is not clear.
     """
-    found = [(job, own) for job, own in jobs if text in (job, *_short_names(job))]
-    exact = [job for job, _ in found if job == text]
-    own = [job for job, is_own in found if is_own]
-    for choice in (exact, [job for job, _ in found], own):
-        if len(choice) == 1:
-            return choice[0]
+    found = [job for job in jobs if text in (job, *_short_names(job))]
     if not found:
         raise NotFound(f"no job is called {text!r}; ckptfs ls lists them")
-    names = sorted((job for job, _ in found), key=job_number)
+    for speaks_for in (text.__eq__, *preferences):
+        if len(found) > 1:
+            found = [job for job in found if speaks_for(job)] or found
+    if len(found) == 1:
+        return found[0]
+    names = sorted(found, key=job_number)
     more = f" and {len(names) - LISTED_MAX} more" if len(names) > LISTED_MAX else ""
     raise InvalidInput(f"{text!r} may mean {', '.join(names[:LISTED_MAX])}{more}: give the id")
 
@@ -61,8 +65,20 @@ def is_own(mount: Mount, job: JobId, uid: int | None = None) -> bool:
     return owner == (os.geteuid() if uid is None else uid)
 
 
+def is_alive(mount: Mount, job: JobId) -> bool:
+    """Return whether the job has not ended, as far as this user may know."""
+    try:
+        return not parse_state(mount.read(f"{job}/ctl/state")).has_ended
+    except CkptfsError:
+        return False
+
+
 def find_job(mount: Mount, text: str) -> JobId:
-    """Return the job of this mount that *text* means: the id, the unique name, or the number."""
+    """Return the job of this mount that *text* means: the id, the name, or the number.
+
+    Of jobs with the same name one's own come before others', those that have
+    not ended before those that have.
+    """
     if is_job_id(text):
         try:
             mount.status(text)
@@ -70,4 +86,5 @@ def find_job(mount: Mount, text: str) -> JobId:
             pass  # perhaps a name with a dot in it
         else:
             return JobId(text)  # also when the service hides others' jobs
-    return match_job(text, [(job, is_own(mount, job)) for job in list_jobs(mount)])
+    preferences = (partial(is_own, mount), partial(is_alive, mount))
+    return match_job(text, list_jobs(mount), preferences)

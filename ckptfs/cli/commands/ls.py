@@ -36,8 +36,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def job_cells(row: JobRow, owner: str, now_s: float) -> tuple[str, ...]:
     """Return a job as a row of the table.  Pure."""
     latest = str(row.versions[-1]) if row.versions else "-"
+    count = "-" if row.state == "-" else str(len(row.versions))
     age = age_text(now_s - row.changed_s)
-    return (row.job, row.state, str(len(row.versions)), latest, age, owner)
+    return (row.job, row.state, count, latest, age, owner)
 
 
 def version_cells(row: VersionRow, now_s: float) -> tuple[str, ...]:

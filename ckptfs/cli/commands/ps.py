@@ -46,20 +46,25 @@ def read_processes(mount: Mount, job: JobId) -> JobInfo:
     return found[0] if found else JobInfo(job, ())
 
 
-def last_checkpoint(mount: Mount, job: JobId) -> str:
-    """Return ``7 complete``, "-" when there is none or this user may not look."""
+def last_checkpoint(mount: Mount, row: JobRow) -> str:
+    """Return ``7 complete``, "-" when there is none or this user may not look.
+
+    A service that was started again knows the versions, not the last request.
+    """
     try:
-        outcome = parse_outcome(mount.read(f"{job}/ctl/checkpoint"))
+        outcome = parse_outcome(mount.read(f"{row.job}/ctl/checkpoint"))
     except CkptfsError:
         return "-"
-    return f"{outcome.version} {outcome.word}" if outcome else "-"
+    if outcome:
+        return f"{outcome.version} {outcome.word}"
+    return f"{row.versions[-1]} complete" if row.versions else "-"
 
 
 def job_cells(mount: Mount, row: JobRow) -> tuple[str, ...]:
     """Return a job as a row of the table."""
     info = read_processes(mount, row.job)
     count = str(sum(metric.name == "PID" for metric in info.metrics))
-    last, versions = last_checkpoint(mount, row.job), str(len(row.versions))
+    last, versions = last_checkpoint(mount, row), str(len(row.versions))
     return (row.job, row.state, count, cpu_text(info), versions, last)
 
 
