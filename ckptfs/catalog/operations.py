@@ -8,6 +8,12 @@ from ..ids import JobId, Version
 from ..model import JobState
 from .connection import Connection
 
+KEPT_PER_JOB = 100  # ended operations; a job checkpointed for years must not fill the catalog
+_FORGET_OLD = """
+DELETE FROM operations WHERE job = ? AND ended_ns IS NOT NULL AND id <=
+    (SELECT id FROM operations WHERE job = ? ORDER BY id DESC LIMIT 1 OFFSET ?)
+"""
+
 
 @dataclass(frozen=True, slots=True)
 class OpenOperation:
@@ -26,6 +32,7 @@ def begin(
 ) -> int:
     """Record a new operation before anything is done; return its id."""
     with db.transaction():
+        db.execute(_FORGET_OLD, (job, job, KEPT_PER_JOB))
         return db.execute(
             "INSERT INTO operations (job, kind, version, former_state, begun_ns, phase, reason)"
             " VALUES (?, ?, ?, ?, ?, 'requested', '')",

@@ -42,7 +42,7 @@ CHECKPOINT: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
     _P.ABORTING: Barrier(Event.RESUMED, _P.FAILED, None),
 }
 SUSPENSION: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
-    **CHECKPOINT,
+    **{phase: row for phase, row in CHECKPOINT.items() if phase is not _P.RESUMING},
     _P.COMMITTING: Barrier(Event.COMMITTED, _P.ENDING, Order.KILL, *_ABORT, central=True),
     _P.ENDING: Barrier(Event.KILLED, _P.COMPLETE, None),
 }

@@ -21,7 +21,7 @@ from ..security import access
 from ..translib.api import Capability
 from .api import CheckpointRequest, Job, Outcome
 from .checkpoint import CheckpointPhase, checkpoint_machine
-from .driver import Journal, drive
+from .driver import INTERRUPTED, Journal, drive
 from .events import Event
 from .parts import Parts, staging_name
 from .registry import Operation
@@ -188,7 +188,7 @@ class Checkpoints:
         job.stat["last_total_usec"] = round((trio.current_time() - saving.begun_s) * 1e6)
         job.state = JobState.RUNNING
         if saving.head is None:
-            reason = reason or "it was interrupted; try again"
+            reason = reason or INTERRUPTED
             job.checkpoint = Outcome(saving.version, "failed", reason)
             job.events["aborted" if interrupted else "failed"] += 1
             self._parts.count("checkpoints_failed")
@@ -222,7 +222,7 @@ class Checkpoints:
         )
         if saving.request.keep:
             parts.store.pin(job.id, saving.version, True)
-        if saving.request.purpose is Purpose.SUSPEND and not saving.survivors:
+        if saving.killed == set(saving.ports):
             job.state = JobState.SUSPENDED
             job.events["suspended"] += 1
             parts.registry.save_later_if_full(job)

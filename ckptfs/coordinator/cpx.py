@@ -24,7 +24,7 @@ FORMAT: Final = "1"
 JOB_DOCUMENT: Final = "job.cpx"
 UNIT_DOCUMENT: Final = "unit.cpx"
 UNIT_DOCUMENT_MAX: Final = 16 << 20  # bytes; some 60 000 open files
-_NOT_XML = re.compile("[^\t\x20-\x5b\x5d-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
+_NOT_XML = re.compile(r"[^\t\x20-\x5b\x5d-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(\\))")
 _NUMBERS: Final = (
     "device",

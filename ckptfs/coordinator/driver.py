@@ -21,6 +21,7 @@ from .events import Event, Order
 from .machine import BarrierMachine
 
 log = logging.getLogger(__name__)
+INTERRUPTED = "it was interrupted; try again"
 PhaseT = TypeVar("PhaseT", bound=enum.Enum)
 Journal = Callable[[str, str], None]  # (phase, reason), durable when it returns
 
@@ -50,21 +51,28 @@ async def drive(
     Trouble of units ends in the machine's failure phase, not in an exception.
     Cancelled raises after everything was undone.
     """
+    reason = INTERRUPTED
     try:
         while order is not None:
             journal(machine.phase.value, machine.reason)
             order = await _carry_out(machine, order, actions)
+    except CkptfsError as error:  # only the journal raises here
+        log.error("the phase %s could not be written down: %s", machine.phase.value, error)
+        reason = str(error)
     finally:
         if not machine.is_ended:
             with trio.CancelScope(shield=True):
-                await _give_up(machine, actions, journal)
+                await _give_up(machine, reason, actions, journal)
     _note(machine, journal)
 
 
 async def _give_up(
-    machine: BarrierMachine[PhaseT], actions: Mapping[Order, Action], journal: Journal
+    machine: BarrierMachine[PhaseT],
+    reason: str,
+    actions: Mapping[Order, Action],
+    journal: Journal,
 ) -> None:
-    order = machine.abandon("it was interrupted; try again")
+    order = machine.abandon(reason)
     while order is not None:
         _note(machine, journal)
         order = await _carry_out(machine, order, actions)

@@ -66,12 +66,19 @@ class Parts:
         return self.mountpoint / job / str(version) / unit
 
     def count(self, name: str, by: int = 1) -> None:
-        """Add to a counter of ``ctl/stat``."""
+        """Add to a counter of the service's ``ctl/stat`` and ``ctl/events``."""
         self.counts[name] = self.counts.get(name, 0) + by
+        self.registry.changed(None)
 
     def available(self) -> Mapping[str, Availability]:
         """Return what the checkpointers here can do, as of the last probe."""
         return self.availability
+
+
+def default_translib(parts: Parts) -> str:
+    """Return the checkpointer that units get: the first that works here, by name."""
+    names = sorted(name for name, entry in parts.available().items() if entry.available)
+    return names[0] if names else "none"
 
 
 def staging_name(job: JobId, version: Version) -> str:

@@ -9,6 +9,7 @@ back to.
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -116,12 +117,13 @@ class Registry:
         return operation
 
     def release(self, job: JobId) -> None:
-        """Give the lock back.  Harmless when repeated."""
+        """Give the lock back and tell everybody how it ended.  Harmless when repeated."""
         operation = self.operations.pop(job, None)
         if operation is None:
             return
         for callback in self._released:
             callback(job, operation)
+        self.changed(job)
 
     def save(self, job: Job) -> None:
         """Make *job* durable, record first, then index.  Raises StoreFull, Degraded."""
@@ -145,8 +147,8 @@ class Registry:
 
     def note_error(self, job: Job, verb: str, sentence: str) -> None:
         """Keep the last failure for humans (``ctl/error``)."""
-        seconds = self.clock_ns() // 1_000_000_000
-        job.error = f"{seconds} {verb}: {sentence}"
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self.clock_ns() / 1e9))
+        job.error = f"{now} {verb}: {sentence}"
 
     def note_exit(self, job: JobId, unit: UnitName, ended: Exit | None) -> bool:
         """Record how a unit of the present incarnation ended; False: it is of an earlier one."""

@@ -16,7 +16,7 @@ from ..security import access
 from .api import Job, Outcome, RestartRequest, UnitStatus
 from .cloning import running_relatives, shared_files_refusal
 from .cpx import UNIT_DOCUMENT, UNIT_DOCUMENT_MAX, parse_unit
-from .driver import Journal, drive
+from .driver import INTERRUPTED, Journal, drive
 from .parts import Parts
 from .rebuilding import Rebuilding
 from .registry import Incarnation, Operation
@@ -191,9 +191,8 @@ class Restarts:
             if machine.phase is RestartPhase.RUNNING:
                 self._running(rebuilding)
             else:
-                self._failed(rebuilding, own, machine.reason or "it was interrupted; try again")
+                self._failed(rebuilding, own, machine.reason or INTERRUPTED)
             self._close_journal(rebuilding, machine.reason)
-            parts.registry.changed(job.id)
             parts.registry.release(job.id)
             parts.registry.release(rebuilding.source)
 

@@ -43,6 +43,7 @@ class Saving:
     journal_id: int
     begun_s: float
     stopped: set[UnitName] = field(default_factory=set[UnitName])
+    killed: set[UnitName] = field(default_factory=set[UnitName])
     files: dict[UnitName, Sequence[OpenFile]] = field(
         default_factory=dict[UnitName, Sequence[OpenFile]]
     )
@@ -135,6 +136,7 @@ class Saving:
         await self.ports[unit].kill()
         await self.parts.registry.wait_exit(self.job.id, unit, self.parts.deadlines.thaw_s)
         self.stopped.discard(unit)
+        self.killed.add(unit)
         self.thawed_at_s = trio.current_time()
         self._show(unit, "ended")
 

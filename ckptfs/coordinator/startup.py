@@ -21,7 +21,7 @@ from ..jobs.record import JobRecord
 from ..model import JobSpec, JobState
 from ..node.api import Exit, UnitPort
 from .api import Job, Outcome, UnitStatus
-from .parts import Parts
+from .parts import Parts, default_translib
 from .registry import Incarnation
 from .supervision import Supervision
 
@@ -73,7 +73,12 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
     )
     if record.exit_code is not None:
         job.exit = Exit(record.exit_code, record.exit_signal)
-    job.units = {unit: UnitStatus(node, 0, "", "ended") for unit, node in record.units.items()}
+    translib = default_translib(parts)
+    job.units = {
+        unit: UnitStatus(node, 0, translib, "ended") for unit, node in record.units.items()
+    }
+    if versions:
+        job.checkpoint = Outcome(versions[-1], "complete")
     return job
 
 
@@ -90,7 +95,7 @@ def _adopt_heads_without_record(parts: Parts) -> None:
             continue
         spec = JobSpec(job_id.rpartition(".")[0], ("lost",), "/", {}, owner)
         job = Job(job_id, spec, parts.clock_ns(), JobState.FAILED, RECORD_LOST)
-        job.units = {unit_name(1): UnitStatus(parts.node.name, 0, "", "ended")}
+        job.units = {unit_name(1): UnitStatus(parts.node.name, 0, default_translib(parts), "ended")}
         job.versions, job.highest_version = versions, versions[-1]
         parts.registry.add(job)
         parts.troubles.append(f"{job_id}: {RECORD_LOST}")

@@ -14,7 +14,7 @@ from ..jobs.resources import Machine
 from ..model import Caller, JobSpec, JobState, Owner
 from ..translib.api import Capability
 from .api import Job, UnitStatus
-from .parts import Parts
+from .parts import Parts, default_translib
 from .supervision import Supervision
 
 log = logging.getLogger(__name__)
@@ -104,12 +104,6 @@ class Submissions:
         parts.registry.changed(job.id)
         self._supervision.watch_limit(job)
         parts.registry.release(job.id)
-
-
-def default_translib(parts: Parts) -> str:
-    """Return the checkpointer that units get: the first that works here, by name."""
-    names = sorted(name for name, entry in parts.available().items() if entry.available)
-    return names[0] if names else "none"
 
 
 def make_spec(submission: Submission, owner: Owner, document: bytes) -> JobSpec:

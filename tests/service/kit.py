@@ -56,20 +56,28 @@ class ScriptedStore(FakeStore):
         return SlowIngest(self, job, version)
 
 
+def make(directory: Path) -> None:
+    directory.mkdir(parents=True, exist_ok=True)
+
+
+def read_all(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
 class BridgedUnit(FakeUnit):
     """Writes into the staging area as the mount would, and reads committed images."""
 
     async def checkpoint(self, directory: Path):
-        directory.mkdir(parents=True)
+        make(directory)
         files = await super().checkpoint(directory)
         ingest = self.node.staging[directory.parent.name]
-        for path in directory.iterdir():
-            ingest.create(self.unit, path.name).write(0, path.read_bytes())
+        for name, data in read_all(directory).items():
+            ingest.create(self.unit, name).write(0, data)
         return files
 
     async def rebuild(self, directory: Path):
         job, version = directory.parts[-3], int(directory.parts[-2])
-        directory.mkdir(parents=True, exist_ok=True)
+        make(directory)
         sealed = self.node.store.sealed[JobId(job), Version(version)]
         for (unit, name), data in sealed.contents.items():
             if unit == self.unit:
@@ -96,8 +104,7 @@ class World:
     parts: Parts
     node: BridgedNode
     store: ScriptedStore
-    nursery: trio.Nursery
-    told: list = field(default_factory=list)
+    told: trio.Event = field(default_factory=trio.Event)
 
     async def start(self, *, caller: Caller = OWNER, **fields) -> Job:
         description = JobDescription("heat", ("/bin/heat",), cwd="/", **fields)
@@ -129,9 +136,11 @@ class World:
         await self.until(lambda: job.state is JobState.DONE)
 
     async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait for *condition*, looked at after each change the service tells of."""
         with trio.fail_after(10_000):
             while not condition():
-                await trio.sleep(0.01)
+                self.told = trio.Event()
+                await self.told.wait()
 
     def unit(self, job: Job) -> FakeUnit:
         return self.node.unit(job.id, UNIT)
@@ -170,7 +179,9 @@ async def world(
         await service.recover()
         async with trio.open_nursery() as nursery:
             await nursery.start(service.run)
-            yield World(service, parts, node, store, nursery)
+            made = World(service, parts, node, store)
+            service.subscribe(lambda _job, _version: made.told.set())
+            yield made
             nursery.cancel_scope.cancel()
     finally:
         service.close()

@@ -25,7 +25,7 @@ def test_running_jobs_are_found_again(tmp_path):
             assert (job.state, job.versions, job.highest_version) == (JobState.RUNNING, [1], 1)
             assert job.units[UNIT].pid == pid
             assert str(await w.checkpoint(job)) == "2 complete"
-            await trio.sleep(1000)
+            await trio.sleep(1001)
             assert job.state is JobState.FAILED  # its wall time went on
 
     play(main)
