@@ -13,7 +13,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Protocol, cast
 
-from ..errors import InvalidInput
+from ..errors import InvalidInput, Unsupported
 from .entry import EXIT_CODES, Parser, guarded, make_parser
 
 # name → what it does, in the order of ``ckptfs --help``; the module has the same name
@@ -37,6 +37,9 @@ COMMANDS: Mapping[str, str] = {
     "completion": "print a completion script for bash or zsh",
     "version": "print versions",
 }
+
+# known names that have no command yet: said so, rather than guessed at
+NOT_YET = frozenset({"gc", "migrate", "repair", "scrub", "top"})
 
 
 class Command(Protocol):
@@ -99,6 +102,8 @@ def dispatch(argv: Sequence[str]) -> int:
         print(help_text(), end="", file=sys.stdout if argv else sys.stderr)
         return 0 if argv else InvalidInput.exit_code
     name = "version" if argv[0] in {"-V", "--version"} else argv[0]
+    if name in NOT_YET:
+        raise Unsupported(f"{name} is not served yet")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else "see: ckptfs --help"

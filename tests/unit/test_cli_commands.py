@@ -16,7 +16,7 @@ from ckptfs.cli.commands.mount import daemon_command, start_detached
 from ckptfs.cli.commands.run import describe
 from ckptfs.cli.commands.umount import store_served
 from ckptfs.cli.entry import guarded
-from ckptfs.cli.main import COMMANDS, command_parser, main
+from ckptfs.cli.main import COMMANDS, NOT_YET, command_parser, main
 from ckptfs.errors import CannotRun
 from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
 from tests.fakes_cli import FakeTree
@@ -87,6 +87,11 @@ def test_bad_input_is_one_line_with_the_next_step(argv, sentence, capsys):
     assert err.startswith("ckptfs: ")
     assert err.count("\n") == 1
     assert sentence in err
+
+
+@pytest.mark.parametrize("name", sorted(NOT_YET))
+def test_a_known_command_that_is_not_served_yet_is_refused_as_such(name, capsys):
+    assert run(capsys, name) == (5, "", f"ckptfs: {name} is not served yet\n")
 
 
 def test_a_bug_is_one_line_and_no_traceback(capsys):
