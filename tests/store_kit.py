@@ -10,7 +10,7 @@ from pathlib import Path
 from ckptfs.errors import StoreFull
 from ckptfs.ids import JobId, UnitName, Version
 from ckptfs.model import Head, Initiator, Owner, Protocol, Purpose
-from ckptfs.store.store import LocalStore, open_store
+from ckptfs.store.store import LocalStore
 from ckptfs.store.syscalls import Syscalls
 
 JOB = JobId("solver.1")
@@ -60,7 +60,13 @@ async def write_file(ingest, unit: UnitName, name: str, data: bytes, piece: int 
 
 
 async def save(
-    store: LocalStore, files: Files, *, version: int = 1, job: JobId = JOB, piece: int = MIB, family=()
+    store: LocalStore,
+    files: Files,
+    *,
+    version: int = 1,
+    job: JobId = JOB,
+    piece: int = MIB,
+    family=(),
 ) -> Head:
     """Write and commit a version of one unit; abort when that fails."""
     size = sum(map(len, files.values()))
@@ -86,11 +92,11 @@ async def load(store: LocalStore, name: str, *, version: int = 1, job: JobId = J
 
 
 class Cut(BaseException):
-    """The machine lost power here.  Not an Exception: nothing in the store may catch it and go on."""
+    """The machine lost power here.  Not an Exception: nothing may catch it and go on."""
 
 
 class FaultyCalls(Syscalls):
-    """Real calls that are recorded, can fail at the n-th, or be cut off with unsynced bytes lost."""
+    """Real calls: recorded, failing at the n-th, or cut off with unsynced bytes lost."""
 
     CHANGING = ("create", "pwrite", "fsync", "fdatasync", "chmod", "rename", "unlink", "mkdir")
 
@@ -169,6 +175,3 @@ def full() -> OSError:
 
 def broken() -> OSError:
     return OSError(5, "Input/output error")
-
-
-__all__ = [name for name in dir() if not name.startswith("_")]

@@ -20,7 +20,7 @@ from ..model import Head
 from . import layout
 from .commit import Committer
 from .dedup import Deduplicator, Known
-from .packs import PackSet
+from .packs import PackSet, failed_inside, failure_of
 from .pipeline import Flow, WorkThread
 from .space import Promise
 from .stream import FileStream, StoredFile
@@ -48,6 +48,8 @@ class StagedFile:
         end = offset + len(data)
         if offset < 0 or end > SIZE_MAX:
             raise InvalidInput(f"{self.name} cannot be written at {offset}")
+        if not data:
+            return 0  # as write(2): does not reach out to *offset*
         if self.buffer is not None and self._ingest.may_buffer(self, end):
             if offset > len(self.buffer):
                 self.buffer.extend(bytes(offset - len(self.buffer)))
@@ -226,9 +228,10 @@ class VersionIngest:
                 step()
         except CkptfsError as error:
             self._packs.failure = error
-        except Exception as error:  # a bug: the version fails, the thread goes on for the others
-            self._packs.failure = CkptfsError(f"the store failed inside: {error!r}")
-            self._packs.failure.__cause__ = error
+        except OSError as error:
+            self._packs.failure = failure_of(error)
+        except BaseException as error:  # a bug: this version fails, the thread serves the others
+            self._packs.failure = failed_inside(error)
         finally:
             # After this version's last bytes are hashed whole: the bytes are held until then.
             self._writing.submit(lambda: self.flow.done(size))

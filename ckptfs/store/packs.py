@@ -162,6 +162,8 @@ class PackSet:
             self.failure = failure_of(error)
         except CkptfsError as error:
             self.failure = error
+        except BaseException as error:  # a bug: this version fails, the thread serves the others
+            self.failure = failed_inside(error)
         finally:
             if piece is not None:
                 self._free.put(piece)
@@ -192,9 +194,9 @@ class PackSet:
         pack.pack_id = pack_id
 
     def _append(self, fd: int, tail: bytes, offset: int) -> None:
-        with mmap.mmap(-1, len(tail)) as aligned:  # O_DIRECT wants an aligned buffer
-            aligned[:] = tail
-            self._calls.pwrite(fd, memoryview(aligned), offset)
+        aligned = mmap.mmap(-1, len(tail))  # O_DIRECT wants an aligned buffer
+        aligned[:] = tail
+        self._calls.pwrite(fd, memoryview(aligned), offset)
 
     def _rewrite(self, pack: OpenPack, tail: bytes, first: OSError) -> None:
         """Write the pack's proved bytes to a new file.  Raises Degraded when that fails too."""
@@ -252,6 +254,13 @@ class PackSet:
             if pack.pack_id:
                 with contextlib.suppress(OSError):
                     self._volume.delete("packs", pack.pack_id)
+
+
+def failed_inside(error: BaseException) -> CkptfsError:
+    """Return the failure of a version that met a bug, which stays its cause."""
+    failure = CkptfsError(f"the store failed inside: {error!r}")
+    failure.__cause__ = error
+    return failure
 
 
 def failure_of(error: OSError) -> CkptfsError:

@@ -20,7 +20,9 @@ from ckptfs.errors import (
     Unsupported,
 )
 from ckptfs.ids import JobId, UnitName, Version
+from ckptfs.store import packs
 from ckptfs.store.check import check
+from ckptfs.store.pipeline import IN_FLIGHT_MAX
 from ckptfs.store.store import open_store
 from tests.store_kit import JOB, MIB, PAGE, UNIT, dirtied, draft, load, noise, save, write_file
 
@@ -41,7 +43,9 @@ def test_every_size_round_trips(store):
 
     async def main():
         head = await save(store, files, piece=100_003)
-        assert [entry.size_bytes for entry in head.files] == [len(files[e.name]) for e in head.files]
+        assert [entry.size_bytes for entry in head.files] == [
+            len(files[e.name]) for e in head.files
+        ]
         for entry in head.files:
             assert await load(store, entry.name) == files[entry.name]
             assert entry.blake3 == blake3.blake3(files[entry.name]).hexdigest()
@@ -109,7 +113,11 @@ def test_shifted_pages_are_found(store):
 
 def test_equal_pages_within_a_version_are_stored_once(store):
     page, other = noise(MIB), noise(PAGE, seed=3)
-    files = {"pages-1.img": page + other * 64, "pages-2.img": other * 32 + page, "x": bytes(9 * MIB)}
+    files = {
+        "pages-1.img": page + other * 64,
+        "pages-2.img": other * 32 + page,
+        "x": bytes(9 * MIB),
+    }
 
     async def main():
         head = await save(store, files)
@@ -243,7 +251,9 @@ def test_a_large_file_is_only_appended_to(store):
     trio.run(main)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../x", "files/", "files/a/b", "a\n", "x" * 256, "a\0"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "../x", "files/", "files/a/b", "a\n", "x" * 256, "a\0"]
+)
 def test_names_that_are_refused(store, name):
     async def main():
         ingest = store.begin(JOB, Version(1), expect_bytes=0)
@@ -273,7 +283,13 @@ def test_sums_are_what_sha256sum_accepts(store, tmp_path):
     for name, data in files.items():
         (place / name).write_bytes(data)
         assert hashlib.sha256(data).hexdigest().encode() in text
-    done = subprocess.run(["sha256sum", "-c", "--strict"], input=text, cwd=place.parent, check=True, capture_output=True)
+    done = subprocess.run(
+        ["sha256sum", "-c", "--strict"],
+        input=text,
+        cwd=place.parent,
+        check=True,
+        capture_output=True,
+    )
     assert done.stdout.count(b": OK") == 3
     assert (tmp_path / "store/heads" / JOB / "1.sums").read_bytes() == text
 
@@ -340,9 +356,8 @@ def test_unique_bytes_and_usage(store):
     trio.run(main)
 
 
+@pytest.mark.slow
 def test_back_pressure_is_bounded(store):
-    from ckptfs.store.pipeline import IN_FLIGHT_MAX
-
     async def main():
         ingest = store.begin(JOB, Version(1), expect_bytes=0)
         file = ingest.create(UNIT, "pages-1.img")
@@ -359,8 +374,6 @@ def test_back_pressure_is_bounded(store):
 
 
 def test_a_pack_is_rolled_when_full(store, monkeypatch):
-    from ckptfs.store import packs
-
     monkeypatch.setattr(packs, "PACK_PAGES_MAX", 2048)
 
     async def main():

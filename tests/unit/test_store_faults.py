@@ -1,0 +1,476 @@
+"""Flipped bits, full disks, failing syncs, lost power, killed writers: all or nothing."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import trio
+
+from ckptfs.errors import CkptfsError, Corrupt, Degraded, NotFound, StoreFull
+from ckptfs.ids import Version
+from ckptfs.store.check import check
+from ckptfs.store.store import open_store
+from tests.store_kit import (
+    JOB,
+    MIB,
+    PAGE,
+    UNIT,
+    Cut,
+    FaultyCalls,
+    broken,
+    dirtied,
+    draft,
+    full,
+    load,
+    noise,
+    save,
+)
+
+FIRST = {"pages-1.img": noise(5 * MIB), "core-1.img": b"core" * 10, "job": b""}
+SECOND = FIRST | {"pages-1.img": dirtied(FIRST["pages-1.img"], 40, seed=4), "core-1.img": b"c2"}
+
+
+def make_store(directory: Path, *versions) -> None:
+    async def main():
+        store = open_store(directory, create=True)
+        for number, files in enumerate(versions, 1):
+            await save(store, files, version=number)
+        store.close()
+
+    trio.run(main)
+
+
+def flip(path: Path, offset: int) -> None:
+    path.chmod(0o600)
+    with path.open("r+b") as file:
+        file.seek(offset)
+        byte = file.read(1)
+        file.seek(offset)
+        file.write(bytes([byte[0] ^ 0x10]))
+    path.chmod(0o400)
+
+
+def the(directory: Path, pattern: str) -> Path:
+    (path,) = [p for p in directory.glob(pattern) if p.is_file()]
+    return path
+
+
+# -- damage ------------------------------------------------------------------
+
+
+def test_a_flipped_byte_in_a_pack_is_never_read(tmp_path):
+    make_store(tmp_path, FIRST)
+    pack = the(tmp_path, "packs/??/*")
+    flip(pack, PAGE + 2 * MIB + 17)
+
+    async def main():
+        store = open_store(tmp_path, create=False)
+        reader = store.open(JOB, Version(1), UNIT, "pages-1.img")
+        with pytest.raises(Corrupt, match=r"JobUnit_1/pages-1.img, block \d"):
+            await reader.read(0, 5 * MIB)
+        reader.close()
+        (damage,) = store.damage(JOB, Version(1))
+        block = damage.block
+        assert str(damage) == f"JobUnit_1/pages-1.img, block {block}"
+        good = store.open(JOB, Version(1), UNIT, "pages-1.img")  # undamaged blocks are read
+        for n in set(range(5)) - {block}:
+            assert await good.read(n * MIB, MIB) == FIRST["pages-1.img"][n * MIB : (n + 1) * MIB]
+        with pytest.raises(Corrupt):
+            await good.read(block * MIB, 1)
+        good.close()
+        assert await load(store, "core-1.img") == FIRST["core-1.img"]
+        assert [d.block for d in await store.verify(JOB, Version(1))] == [block]
+        assert store.verified_ns(JOB, Version(1)) == 0
+        with pytest.raises(Corrupt, match="block"):
+            await store.sums(JOB, Version(1))
+        # the damaged pack is no hit: the next version is whole
+        await save(store, FIRST, version=2)
+        assert await load(store, "pages-1.img", version=2) == FIRST["pages-1.img"]
+        assert await store.verify(JOB, Version(2)) == []
+        store.close()
+
+    trio.run(main)
+    assert any("block" in sentence for sentence in check(tmp_path))
+    assert (tmp_path / "packs/quarantine" / pack.name).exists()
+
+
+def test_quarantine_outlives_the_daemon(tmp_path):
+    make_store(tmp_path, FIRST)
+    flip(the(tmp_path, "packs/??/*"), 3 * MIB)
+
+    async def find():
+        store = open_store(tmp_path, create=False)
+        assert await store.verify(JOB, Version(1)) != []
+        store.close()
+
+    async def heal():
+        store = open_store(tmp_path, create=False)
+        head = await save(store, FIRST, version=2)
+        assert head.stored_bytes > 5 * MIB
+        assert await store.verify(JOB, Version(2)) == []
+        store.close()
+
+    trio.run(find)
+    trio.run(heal)
+
+
+def test_a_byte_flipped_anywhere_is_noticed(tmp_path):
+    """Every 40th byte of small objects, some of the pack: no flip gives other bytes."""
+    files = {"a": noise(3 * PAGE + 5), "b": b"x" * 100}
+    make_store(tmp_path, files)
+
+    async def read_all():
+        try:
+            store = open_store(tmp_path, create=False)
+        except CkptfsError:
+            return
+        try:
+            for name, data in files.items():
+                try:
+                    assert await load(store, name) == data
+                except CkptfsError:
+                    continue
+        finally:
+            store.close()
+
+    for pattern, step in (
+        ("packs/??/*", 509),
+        ("manifests/??/*", 40),
+        ("heads/*/*", 40),
+        ("FORMAT", 9),
+    ):
+        for path in sorted(p for p in tmp_path.glob(pattern) if p.is_file()):
+            for offset in range(0, path.stat().st_size, step):
+                flip(path, offset)
+                trio.run(read_all)
+                if pattern in {"manifests/??/*", "heads/*/*"}:
+                    assert check(tmp_path) != [], (path, offset)
+                flip(path, offset)
+    assert check(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"torn"])
+@pytest.mark.parametrize(
+    "pattern", ["packs/??/*", "manifests/??/*", "heads/*/1", "manifests/??/*.pages"]
+)
+def test_torn_files_do_not_keep_the_store_from_opening(tmp_path, pattern, content):
+    make_store(tmp_path, FIRST, SECOND)
+    for path in tmp_path.glob(pattern):
+        if path.is_file():
+            path.chmod(0o600)
+            path.write_bytes(content)
+    (tmp_path / "sessions/torn").write_bytes(content)
+    (tmp_path / "packs/open/torn").write_bytes(content)
+
+    async def main():
+        store = open_store(tmp_path, create=False)
+        assert store.versions(JOB) == (1, 2)
+        store.usage()
+        if not pattern.endswith(".pages"):
+            with pytest.raises(Corrupt):
+                await load(store, "pages-1.img", version=1)
+        await save(store, SECOND, version=3)
+        assert await load(store, "pages-1.img", version=3) == SECOND["pages-1.img"]
+        store.close()
+
+    trio.run(main)
+    assert list((tmp_path / "packs/open").iterdir()) == []
+
+
+def test_a_head_moved_or_forged_is_no_head(tmp_path):
+    make_store(tmp_path, FIRST)
+    head = tmp_path / "heads" / JOB / "1"
+    (tmp_path / "heads" / JOB / "2").write_bytes(head.read_bytes())
+    (tmp_path / "heads/mallory.9").mkdir()
+    (tmp_path / "heads/mallory.9/1").write_bytes(head.read_bytes().replace(b"alice", b"mallo"))
+    store = open_store(tmp_path, create=False)
+    with pytest.raises(Corrupt, match="moved"):
+        store.head(JOB, Version(2))
+    with pytest.raises(Corrupt, match="signature"):
+        store.head(type(JOB)("mallory.9"), Version(1))
+    assert store.head(JOB, Version(1)).owner.user == "alice"
+    store.close()
+
+
+def test_a_missing_pack_is_said(tmp_path):
+    make_store(tmp_path, FIRST)
+    the(tmp_path, "packs/??/*").unlink()
+
+    async def main():
+        store = open_store(tmp_path, create=False)
+        with pytest.raises(Corrupt, match="missing"):
+            await load(store, "core-1.img")
+        store.close()
+
+    trio.run(main)
+
+
+# -- full disk, failing disk --------------------------------------------------
+
+
+def attempt(directory: Path, calls: FaultyCalls) -> CkptfsError | None:
+    """Write the second version under *calls*; return what it failed with.  The first stays good."""
+
+    async def main():
+        store = open_store(directory, create=False, calls=calls)
+        try:
+            try:
+                await save(store, SECOND, version=2)
+            except CkptfsError as error:
+                assert store.versions(JOB) == (1,)
+                with pytest.raises(NotFound):
+                    store.head(JOB, Version(2))
+                return error
+            else:
+                assert await load(store, "pages-1.img", version=2) == SECOND["pages-1.img"]
+                return None
+            finally:
+                assert await load(store, "pages-1.img", version=1) == FIRST["pages-1.img"]
+                assert store.usage().reserved_bytes == 0
+        finally:
+            store.close()
+
+    return trio.run(main)
+
+
+def whole(directory: Path, failed: bool) -> None:
+    assert check(directory) == []
+    open_store(directory, create=False).close()
+    assert list((directory / "packs/open").iterdir()) == []
+    assert list((directory / "sessions").iterdir()) == []
+    store = open_store(directory, create=False)
+    assert store.versions(JOB) == ((1,) if failed else (1, 2))
+    store.close()
+
+
+@pytest.mark.slow
+def test_no_space_at_every_call(tmp_path):
+    make_store(tmp_path / "s", FIRST)
+    calls, n = FaultyCalls(), -1
+    while True:
+        n += 1
+        store = tmp_path / f"s{n}"
+        subprocess.run(["cp", "-a", tmp_path / "s", store], check=True)
+        calls = FaultyCalls()
+        calls.fail_at[n] = full()
+        error = attempt(store, calls)
+        if len(calls.log) <= n:
+            assert error is None
+            break
+        if error is not None:
+            assert isinstance(error, StoreFull), calls.log[n]
+        whole(store, error is not None)
+        subprocess.run(["rm", "-rf", store], check=True)
+    assert n > 20
+
+
+@pytest.mark.slow
+def test_an_input_output_error_at_every_call(tmp_path):
+    make_store(tmp_path / "s", FIRST)
+    n = -1
+    while True:
+        n += 1
+        store = tmp_path / f"s{n}"
+        subprocess.run(["cp", "-a", tmp_path / "s", store], check=True)
+        calls = FaultyCalls()
+        calls.fail_at[n] = broken()
+        error = attempt(store, calls)
+        if len(calls.log) <= n:
+            break
+        if error is not None:
+            assert isinstance(error, Degraded), calls.log[n]
+        whole(store, error is not None)
+        subprocess.run(["rm", "-rf", store], check=True)
+
+
+def test_a_failed_sync_is_met_with_a_new_file_once(tmp_path):
+    make_store(tmp_path, FIRST)
+    calls = FaultyCalls()
+    failed: list[str] = []
+
+    def once(name, what):
+        if name == "fdatasync" and not failed:
+            failed.append(what)
+            return broken()
+        return None
+
+    calls.fail_when = once
+    assert attempt(tmp_path, calls) is None
+    assert failed
+    assert any(".again" in line for line in calls.log)
+    whole(tmp_path, failed=False)
+
+
+def test_a_sync_that_fails_twice_makes_the_store_read_only(tmp_path):
+    make_store(tmp_path, FIRST)
+    calls = FaultyCalls()
+    calls.fail_when = lambda name, what: broken() if name == "fdatasync" else None
+
+    async def main():
+        store = open_store(tmp_path, create=False, calls=calls)
+        with pytest.raises(Degraded):
+            await save(store, SECOND, version=2)
+        assert "twice" in store.degraded()
+        for refused in (
+            lambda: store.begin(JOB, Version(3), expect_bytes=0),
+            lambda: store.pin(JOB, Version(1), True),
+            lambda: store.remove(JOB, Version(1)),
+        ):
+            with pytest.raises(Degraded, match="read-only"):
+                refused()
+        assert await load(store, "pages-1.img") == FIRST["pages-1.img"]
+        store.close()
+
+    trio.run(main)
+    whole(tmp_path, failed=True)
+
+
+def test_a_promise_that_cannot_be_kept_is_refused_first(tmp_path):
+    store = open_store(tmp_path, create=True)
+    usage = store.usage()
+    with pytest.raises(StoreFull, match="room for"):
+        store.begin(JOB, Version(1), expect_bytes=usage.total_bytes)
+    assert list((tmp_path / "sessions").iterdir()) == []
+    assert store.usage().reserved_bytes == 0
+    store.close()
+
+
+def write_much(file, count: int) -> None:
+    for n in range(count):
+        file.write(n * MIB, noise(MIB, n))
+
+
+def test_promises_of_running_versions_are_kept_apart(tmp_path):
+    class Small(FaultyCalls):
+        def free_and_total(self, path):
+            return 100 * MIB, 200 * MIB
+
+    async def main():
+        store = open_store(tmp_path, create=True, calls=Small())
+        one = store.begin(JOB, Version(1), expect_bytes=60 * MIB)
+        assert 60 * MIB <= store.usage().reserved_bytes < 62 * MIB
+        with pytest.raises(StoreFull):
+            store.begin(JOB, Version(2), expect_bytes=60 * MIB)
+        file = one.create(UNIT, "pages-1.img")
+        with pytest.raises(StoreFull):  # more than was said, and more than there is
+            write_much(file, 200)
+        await one.abort()
+        await store.begin(JOB, Version(2), expect_bytes=60 * MIB).abort()
+        store.close()
+
+    trio.run(main)
+    assert check(tmp_path) == []
+
+
+# -- lost power, killed writers -----------------------------------------------
+
+
+@pytest.mark.slow
+def test_power_lost_at_every_call(tmp_path):
+    make_store(tmp_path / "s", FIRST)
+    n = -1
+    seen: set[bool] = set()
+    while True:
+        n += 1
+        directory = tmp_path / f"s{n}"
+        subprocess.run(["cp", "-a", tmp_path / "s", directory], check=True)
+        calls = FaultyCalls()
+        calls.cut_at = n
+        if run_until_cut(directory, calls):
+            break
+        store = open_store(directory, create=False)
+        assert store.versions(JOB) in {(1,), (1, 2)}
+        seen.add(len(store.versions(JOB)) == 2)
+
+        async def all_or_nothing(store=store):
+            assert await load(store, "pages-1.img") == FIRST["pages-1.img"]
+            if 2 in store.versions(JOB):
+                assert await load(store, "pages-1.img", version=2) == SECOND["pages-1.img"]
+            await save(store, SECOND, version=3)
+            assert await load(store, "pages-1.img", version=3) == SECOND["pages-1.img"]
+
+        trio.run(all_or_nothing)
+        store.close()
+        assert check(directory) == [], calls.log
+        assert list((directory / "packs/open").iterdir()) == []
+        assert list((directory / "sessions").iterdir()) == []
+        subprocess.run(["rm", "-rf", directory], check=True)
+    assert seen == {False, True}
+
+
+def run_until_cut(directory: Path, calls: FaultyCalls) -> bool:
+    """Write the second version until the power goes; True when it did not go."""
+
+    async def main(store):
+        ingest = store.begin(JOB, Version(2), expect_bytes=0)
+        for name, data in SECOND.items():
+            file = ingest.create(UNIT, name)
+            for at in range(0, len(data), MIB):
+                file.write(at, data[at : at + MIB])
+        await ingest.commit(draft(version=2))
+
+    store = None
+    try:
+        store = open_store(directory, create=False, calls=calls)
+        trio.run(main, store)
+    except Cut:
+        return False
+    except CkptfsError:
+        return not calls.was_cut
+    finally:
+        if store is not None:
+            calls.was_cut = False  # the threads and the lock of the dead daemon go away
+            store.close()
+    return True
+
+
+WRITER = """
+import sys, trio
+from pathlib import Path
+from ckptfs.ids import Version
+from ckptfs.store.store import open_store
+from tests.store_kit import JOB, MIB, noise, dirtied, save
+store = open_store(Path(sys.argv[1]), create=True)
+async def main():
+    data = noise(6 * MIB)
+    for number in range(max(store.versions(JOB), default=0) + 1, 10_000):
+        data = dirtied(data, 30, number)
+        await save(store, {"pages-1.img": data, "core-1.img": b"%d" % number}, version=number)
+        print(number, flush=True)
+trio.run(main)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_killed_again_and_again(tmp_path):
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])}
+    acknowledged = 0
+    for round_number in range(4):
+        writer = subprocess.Popen(
+            [sys.executable, "-c", WRITER, tmp_path / "s"],
+            env=environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        try:
+            for _ in range(2 + round_number):
+                acknowledged = int(writer.stdout.readline())
+        finally:
+            writer.send_signal(signal.SIGKILL)
+            writer.wait()
+            late = writer.stdout.read().split()
+            writer.stdout.close()
+        acknowledged = int(late[-1]) if late else acknowledged
+        store = open_store(tmp_path / "s", create=False)
+        numbers = store.versions(JOB)
+        assert list(numbers) == list(range(1, len(numbers) + 1))
+        assert acknowledged <= numbers[-1] <= acknowledged + 1
+        assert list((tmp_path / "s/packs/open").iterdir()) == []
+        assert list((tmp_path / "s/sessions").iterdir()) == []
+        store.close()
+        assert check(tmp_path / "s") == []
