@@ -124,12 +124,12 @@ class OpenFile:
 
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
-    """What one unit's ``unit.cpx`` holds beside the open files; a restart compares before it touches."""
+    """What one unit's ``unit.cpx`` holds; a restart compares it before it touches anything."""
 
     unit: UnitName
     node: str
     translib: str
-    facts: Mapping[str, str]  # kernel, architecture, criu_version, cgroup_mode, boot ids, cpu features ...
+    facts: Mapping[str, str]  # kernel, architecture, criu_version, boot_id, cpu features ...
     pids: tuple[int, ...]  # in the unit's pid namespace, sorted
     uids: tuple[int, ...]  # every real uid found in the unit, sorted
     files: tuple[OpenFile, ...]

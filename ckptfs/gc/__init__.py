@@ -1,1 +1,1 @@
-"""The collector's place; this release removes versions on request and by keep_last, and frees no pack."""
+"""The collector's place.  This release removes versions (request, keep_last) and frees no pack."""

@@ -18,7 +18,7 @@ from ..translib.api import Availability
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a unit's root process ended: *code* 0..255, or the *signal* that killed it (then code is -1)."""
+    """How a unit's root process ended: *code* 0..255, or -1 and the *signal* that killed it."""
 
     code: int
     signal: int = 0
@@ -49,7 +49,7 @@ class Process:
 
 
 class UnitPort(Protocol):
-    """One job unit.  Calls may raise what `Translib` raises, and TimedOut when the supervisor is silent.
+    """One job unit.  Calls may raise what `Translib` raises, and TimedOut of a silent supervisor.
 
     *lease_s* of ``stop``: the supervisor thaws by itself when the unit has
     been frozen that long, or at once when the connection that froze it closes.
@@ -59,7 +59,10 @@ class UnitPort(Protocol):
     unit: UnitName
     pid: int  # of the unit's root process in the host's pid namespace, 0 when ended
 
-    async def prepare(self) -> Prepared: ...
+    async def prepare(self) -> Prepared:
+        """Find blockers and facts; stop nothing."""
+        ...
+
     async def stop(self, *, lease_s: float) -> Sequence[OpenFile]:
         """Freeze; return the regular files open for writing, `OpenFile.copy` not yet set."""
         ...
@@ -72,9 +75,12 @@ class UnitPort(Protocol):
         """
         ...
 
-    async def resume_cp(self) -> None: ...
+    async def resume_cp(self) -> None:
+        """Let the unit go on after a checkpoint or an abort."""
+        ...
+
     async def resume_rst(self, *, stopped: bool = False) -> None:
-        """Let the rebuilt unit go; with *stopped* its processes get SIGSTOP first, for a debugger."""
+        """Let the rebuilt unit go; *stopped*: into SIGSTOP, for a debugger."""
         ...
 
     async def kill(self) -> None:
@@ -89,10 +95,12 @@ class UnitPort(Protocol):
         others: Sequence[int] = (),
         master: bool = False,
     ) -> None:
-        """Send a signal to all processes, to *only* these host pids, to all but *others*, or to the root."""
+        """Signal all processes, *only* these host pids, all but *others*, or the *master*."""
         ...
 
-    async def processes(self) -> Sequence[Process]: ...
+    async def processes(self) -> Sequence[Process]:
+        """Return what runs in the unit now, sorted by pid."""
+        ...
 
 
 class NodePort(Protocol):
@@ -113,7 +121,7 @@ class NodePort(Protocol):
         ...
 
     def check_restart(self, facts: UnitFacts, availability: Mapping[str, Availability]) -> str:
-        """Compare the facts of an image with this node: "" if it can be rebuilt, else one sentence."""
+        """Return "" if an image with these facts can be rebuilt here, else one sentence."""
         ...
 
     async def rebuild(
