@@ -22,7 +22,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, cast
 
 import trio
 
@@ -156,7 +156,7 @@ def refusals(error: BaseException) -> Iterator[CkptfsError]:
     if isinstance(error, CkptfsError):
         yield error
     elif isinstance(error, BaseExceptionGroup):
-        for inner in error.exceptions:
+        for inner in cast("BaseExceptionGroup[BaseException]", error).exceptions:
             yield from refusals(inner)
 
 

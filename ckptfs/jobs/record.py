@@ -71,7 +71,7 @@ def _record(fields: dict[str, Any], jsdl: str) -> JobRecord:
 
 def _spec(fields: dict[str, Any], jsdl: str) -> JobSpec:
     owner, policy = fields["owner"], fields["policy"]
-    fields["owner"] = Owner(**{**owner, "groups": tuple(owner["groups"])})
+    fields["owner"] = Owner(owner["uid"], owner["gid"], tuple(owner["groups"]), owner["user"])
     fields["policy"] = Policy(
         initiator=Initiator(policy["initiator"]),
         protocol=Protocol(policy["protocol"]),

@@ -86,7 +86,7 @@ def _lower_bounds(node: Element) -> list[float]:
     """Return what each alternative of a range value asks for at least (GFD.136 §5.2.5)."""
     bounds: list[float] = []
     for leaf in node.iter():
-        if leaf is node or len(leaf) or not isinstance(leaf.tag, str):
+        if leaf is node or len(leaf):
             continue
         if etree.QName(leaf).localname in ("Exact", "LowerBound", "LowerBoundedRange"):
             bounds.append(_number(leaf.text or ""))
