@@ -82,15 +82,17 @@ def _inside(data: bytes, number: int) -> bytes | None:
 def core_uids(image: bytes) -> frozenset[int]:
     """Return the real, effective, saved and file system uids in the bytes of one ``core-*.img``.
 
-    Raises Corrupt.
+    None for a zombie.  Raises Corrupt.
     """
     try:
         (size,) = struct.unpack_from("<I", image, 8)
         entry = image[12 : 12 + size]
         thread = _inside(entry, _CORE_THREAD)
         creds = _inside(thread, _THREAD_CREDS) if thread is not None else None
-        if len(entry) != size or creds is None:
-            raise ValueError("no credentials in it")
+        if len(entry) != size:
+            raise ValueError("cut short")
+        if creds is None:  # a zombie: it has none, and gets none
+            return frozenset()
         found = dict(_fields(creds))
         uids = [value for n in _CREDS_UIDS if isinstance(value := found.get(n), int)]
         if len(uids) != len(_CREDS_UIDS):

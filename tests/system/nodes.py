@@ -74,12 +74,16 @@ class Bench:
 
     async def lines(self, unit: SupervisedUnitPort, more_than: int) -> list[str]:
         """Wait until stdout has more than so many whole lines; return them."""
-        with trio.fail_after(20):
+        with trio.move_on_after(20):
             while True:
                 lines = whole_lines(self.output(unit))
                 if len(lines) > more_than:
                     return lines
+                if not unit.pid:
+                    break
                 await trio.sleep(0.01)
+        errors = self.agent.unit_paths(unit.job, UNIT).stderr.read_text()
+        raise AssertionError(f"only {len(lines)} lines, stderr: {errors}")
 
     async def save(self, unit: SupervisedUnitPort) -> Saved:
         """Checkpoint a unit into a plain directory and let it go on."""
