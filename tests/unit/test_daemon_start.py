@@ -1,0 +1,55 @@
+"""The daemon before it serves: what it refuses, and how it says so."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from ckptfs import daemon
+from ckptfs.errors import CannotRun, NotFound
+
+
+@pytest.mark.parametrize(
+    ("store", "mountpoint", "refused"),
+    [
+        ("/srv/store", "/ckpt", False),
+        ("/srv/store", "/srv/storefront", False),
+        ("/srv/store", "/srv/store", True),
+        ("/srv/store", "/srv/store/mnt", True),
+        ("/srv/store", "/srv", True),
+        ("/srv/store", "/", True),
+    ],
+)
+def test_store_and_mount_lie_apart(store, mountpoint, refused):
+    if refused:
+        with pytest.raises(CannotRun, match="lie in each other"):
+            daemon.check_places(Path(store), Path(mountpoint))
+    else:
+        daemon.check_places(Path(store), Path(mountpoint))
+
+
+def test_paths_are_absolute_whatever_the_caller_says():
+    settings = daemon.parse_arguments(["--store", "s", "--ready-fd", "7", "m"])
+    assert settings.store == Path.cwd() / "s"
+    assert settings.mountpoint == Path.cwd() / "m"
+    assert (settings.ready_fd, settings.hide_jobs) == (7, False)
+
+
+def test_our_refusals_are_found_in_what_nurseries_wrap():
+    wrapped = ExceptionGroup("", [ValueError(), ExceptionGroup("", [NotFound("x")])])
+    assert [str(error) for error in daemon.refusals(wrapped)] == ["x"]
+    assert list(daemon.refusals(ValueError())) == []
+
+
+def test_readiness_is_told_once_and_a_reader_that_has_gone_is_no_trouble():
+    reader, writer = os.pipe()
+    daemon.report_ready(writer)
+    assert os.read(reader, 64) == b"ready\n"
+    assert os.read(reader, 64) == b""
+    os.close(reader)
+    reader, writer = os.pipe()
+    os.close(reader)
+    daemon.report_ready(writer)
+    daemon.report_ready(-1)
