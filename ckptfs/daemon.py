@@ -79,6 +79,8 @@ async def run(settings: Settings) -> None:
             await _serve_store(settings, store, agents)
             agents.cancel_scope.cancel()
     finally:
+        with suppress(OSError):  # units that go on keep it
+            (RUN_DIRECTORY / store.store_id).rmdir()
         store.close()
 
 
@@ -113,8 +115,6 @@ async def _serve_store(settings: Settings, store: Store, agents: trio.Nursery) -
             mounted.cancel_scope.cancel()
     finally:
         service.close()
-        with suppress(OSError):  # units that go on keep it
-            paths.run.rmdir()
 
 
 async def _serve_mount(
