@@ -19,7 +19,8 @@ import numpy.typing as npt
 from .pages import U32, U64, ZERO_PAGE, hash_pages
 
 FIRST_CAPACITY = 1 << 12
-SLOTS_PER_PAGE = 2
+SLOTS_PER_PAGE = 1.25  # at least, and at most twice that: slots double when there are fewer
+ENTER_AT_ONCE = 1 << 14  # rows; temporary arrays stay small
 CHOICES = tuple((word, np.uint64(shift)) for shift in (0, 32) for word in (0, 1))
 PACK_PAGES = 1 << 16  # page numbers of a pack; number 0 is its header
 PACKS_MAX = 1 << 16  # packs that one version can refer to
@@ -37,21 +38,36 @@ class PageIndex:
         self._places: U32 = np.zeros(FIRST_CAPACITY, dtype=np.uint32)
         self._hashes[0] = hash_pages(ZERO_PAGE, seed)[0]  # empty slots lead to the zero page
         self._count = 1
-        self._resize(FIRST_CAPACITY)
+        self._slots: U32 = np.zeros(0, dtype=np.uint32)
+        self._mask = np.uint64(0)
+        self._make_slots()
 
     def __len__(self) -> int:
         """Return how many pages were added; some may be forgotten."""
         return self._count - 1
 
-    def add(self, hashes: U64, places: U32) -> None:
-        """Remember pages.  *hashes* has one row, *places* one word per page."""
+    def reserve(self, count: int) -> None:
+        """Make room for *count* pages in all, so that adding them moves nothing."""
+        if (rows := count + 1) > len(self._places):
+            hashes: U64 = np.empty((rows, 2), dtype=np.uint64)  # not touched before it is used
+            places: U32 = np.empty(rows, dtype=np.uint32)
+            hashes[: self._count] = self._hashes[: self._count]
+            places[: self._count] = self._places[: self._count]
+            self._hashes, self._places = hashes, places
+
+    def add(self, hashes: U64, places: U32) -> tuple[U64, U32]:
+        """Remember pages, one row and one word each; return the index's own copy of both."""
         first, end = self._count, self._count + len(hashes)
         if end > len(self._places):
-            self._resize(max(2 * len(self._places), 1 << (end - 1).bit_length()))
+            self.reserve(end + end // 4)
         self._hashes[first:end] = hashes
         self._places[first:end] = places
         self._count = end
-        self._enter(first, end)
+        if end * SLOTS_PER_PAGE > len(self._slots):
+            self._make_slots()
+        else:
+            self._enter(first, end)
+        return self._hashes[first:end], self._places[first:end]
 
     def find(self, hashes: U64) -> tuple[Flags, U32]:
         """Return (known, places), one entry per row of *hashes*; a place counts where known."""
@@ -83,14 +99,9 @@ class PageIndex:
             if not len(rows):
                 return
 
-    def _resize(self, capacity: int) -> None:
-        if capacity > len(self._places):
-            hashes: U64 = np.zeros((capacity, 2), dtype=np.uint64)
-            places: U32 = np.zeros(capacity, dtype=np.uint32)
-            hashes[: self._count] = self._hashes[: self._count]
-            places[: self._count] = self._places[: self._count]
-            self._hashes, self._places = hashes, places
-        self._mask = np.uint64(capacity * SLOTS_PER_PAGE - 1)
-        self._slots: U32 = np.zeros(capacity * SLOTS_PER_PAGE, dtype=np.uint32)
-        if self._count > 1:
-            self._enter(1, self._count)
+    def _make_slots(self) -> None:
+        count = 1 << int(max(self._count, FIRST_CAPACITY) * SLOTS_PER_PAGE).bit_length()
+        self._mask = np.uint64(count - 1)
+        self._slots = np.zeros(count, dtype=np.uint32)
+        for first in range(1, self._count, ENTER_AT_ONCE):
+            self._enter(first, min(first + ENTER_AT_ONCE, self._count))

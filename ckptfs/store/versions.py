@@ -219,7 +219,8 @@ class Versions:
                 other = self.manifest(self.head(job, neighbour))
                 theirs = pages_by_pack(other) if other else {}
                 mine = {
-                    p: np.setdiff1d(m, theirs[p]) if p in theirs else m for p, m in mine.items()
+                    p: np.setdiff1d(m, theirs[p], assume_unique=True) if p in theirs else m
+                    for p, m in mine.items()
                 }
         documents = self._volume.size("manifests", manifest.manifest_id)
         with contextlib.suppress(NotFound):

@@ -95,12 +95,6 @@ class Writers:
         )
         return self._running[key]
 
-    async def close(self) -> None:
-        """Give up what is being written and end the threads."""
-        for ingest in list(self._running.values()):
-            await ingest.abort()
-        self.close_threads()
-
     def close_threads(self) -> None:
         """End the threads once their queues are empty.  May be repeated."""
         threads, self._threads = self._threads, None
