@@ -41,11 +41,18 @@ def acting_as(uid: int) -> Iterator[None]:
         os.setgroups(groups)
 
 
-def eventually(condition: Callable[[], object], what: str, timeout_s: float = TIMEOUT_S) -> None:
+def eventually(
+    condition: Callable[[], object],
+    what: str,
+    timeout_s: float = TIMEOUT_S,
+    *,
+    explain: Callable[[], str] = str,
+) -> None:
     """Return once *condition* holds; for things that give no event, such as a growing file."""
     deadline = time.monotonic() + timeout_s
     while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_s:.0f} s: {what}"
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout_s:.0f} s: {what}\n{explain()}")
         time.sleep(TICK_S)
 
 
@@ -148,6 +155,14 @@ class RunningJob:
     def output(self) -> bytes:
         """Return what it has printed."""
         return self.stdout.read_bytes() if self.stdout.exists() else b""
+
+    def describe(self) -> str:
+        """Return all that may explain why it does not do what it should."""
+        names = ("state", "checkpoint", "restart", "exit_status", "error", "units")
+        shown = [f"{name}: {self.read(name)}" for name in names]
+        files = sorted(f"{f.name} {f.stat().st_size}" for f in self.directory.iterdir())
+        errors = (self.directory / "err").read_text(errors="replace")[-2000:]
+        return "\n".join([*shown, *files, f"err: {errors}", f"out: {self.output()[-200:]!r}"])
 
     def root_pid(self) -> int:
         """Return the host pid of the unit's root process, 0 when none."""

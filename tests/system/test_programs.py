@@ -63,7 +63,8 @@ def launch(installation: Installation, program: Program) -> tuple[RunningJob, in
 def go_on(job: RunningJob, count: int = A_FEW) -> int:
     """Wait until the job has printed *count* more steps; return the last one."""
     target = last_step(job.output()) + count
-    eventually(lambda: last_step(job.output()) >= target, f"{job.name} at step {target}")
+    at_target = lambda: last_step(job.output()) >= target  # noqa: E731
+    eventually(at_target, f"{job.name} at step {target}", explain=job.describe)
     return last_step(job.output())
 
 
