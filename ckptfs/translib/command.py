@@ -1,4 +1,4 @@
-"""Run one checkpointer command: no shell, inherited descriptors, and an end under every circumstance."""
+"""Run one checkpointer command: no shell, inherited descriptors, and an end in every case."""
 
 from __future__ import annotations
 
@@ -21,6 +21,23 @@ def _kill_group(pid: int) -> None:
         os.killpg(pid, signal.SIGKILL)
     except ProcessLookupError:
         return
+
+
+async def _reap_group(pid: int) -> None:
+    """Reap what a killed command left to its subreaper, which the supervisor is.
+
+    A dead criu that nobody waits for is still in the unit's PID namespace, and the kernel does
+    not let the holder end before: the unit's end would never be told.
+    """
+
+    def reap() -> None:
+        while True:
+            try:
+                os.waitpid(-pid, 0)
+            except ChildProcessError:
+                return
+
+    await trio.to_thread.run_sync(reap)
 
 
 async def run_command(
@@ -51,14 +68,20 @@ async def run_command(
     finally:
         os.close(log)
     try:
-        return await process.wait()
+        status = await process.wait()
     except BaseException:
         with trio.CancelScope(shield=True):
             with trio.move_on_after(grace_s):
                 await process.wait()
             _kill_group(process.pid)
             await process.wait()
+            await _reap_group(process.pid)
         raise
+    if status < 0:
+        with trio.CancelScope(shield=True):
+            _kill_group(process.pid)
+            await _reap_group(process.pid)
+    return status
 
 
 async def read_output(argv: Sequence[str], *, timeout_s: float) -> tuple[int, str]:
