@@ -138,7 +138,8 @@ class CkptfsOperations(pyfuse3.Operations):
         usage = self._parts.service.usage()
         data = StatvfsData()
         data.f_bsize = data.f_frsize = BLOCK
-        data.f_blocks = usage.total_bytes // BLOCK
+        # the pool is what it holds and what it may still take: the disk's other files are not ours
+        data.f_blocks = (usage.stored_bytes + usage.free_bytes) // BLOCK
         data.f_bfree = usage.free_bytes // BLOCK
         data.f_bavail = max(0, usage.free_bytes - usage.reserved_bytes) // BLOCK
         data.f_files = data.f_ffree = data.f_favail = 0  # not limited
