@@ -47,10 +47,11 @@ def fuse_handler(handler: Handler) -> Handler:
 def is_dead_mount(path: str) -> bool:
     """Return whether *path* is a mount whose daemon has gone (ENOTCONN, "Transport endpoint …").
 
+    statvfs(3), because the kernel would answer a stat out of its cache, daemon or no daemon.
     Never call it on a mount of this process: it would wait for itself.
     """
     try:
-        os.lstat(path + "/.")
+        os.statvfs(path)
     except OSError as error:
         return error.errno in {errno.ENOTCONN, errno.ECONNABORTED}
     return False
