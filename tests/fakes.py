@@ -1,4 +1,4 @@
-"""A node without processes for tests of the layers above: `NodePort` and `UnitPort` over `SimTranslib`.
+"""A node without processes: `NodePort` and `UnitPort` over `SimTranslib`, for the layers above.
 
 Scripted: delays, failures, hangs (`sim.Script`), exits, silence.  It has no
 timing of its own but trio's clock, so it runs under a mock clock.

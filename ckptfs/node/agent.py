@@ -105,14 +105,14 @@ class SupervisedUnitPort:
         return tuple(process_from(item) for item in answer)
 
     async def rebuild(self, facts: UnitFacts, directory: Path, *, suffix: str, clone: bool) -> None:
-        """Have the files put back and the processes rebuilt, frozen; no deadline but the caller's."""
+        """Have files put back and processes rebuilt, frozen; no deadline but the caller's."""
         answer = await self._client.request(
             "rebuild", facts=to_json(facts), directory=str(directory), suffix=suffix, clone=clone
         )
         self.pid = answer["pid"]
 
     async def abandon(self) -> None:
-        """Close the connection of a unit that was not rebuilt; its supervisor removes what there is."""
+        """Close the connection of a unit that was not rebuilt; its supervisor clears up."""
         self.is_abandoned = True
         await self._client.aclose()
 
@@ -222,7 +222,7 @@ class Agent:
     # -- finding ---------------------------------------------------------------------------------
 
     async def attach(self, job: JobId, unit: UnitName) -> SupervisedUnitPort | Exit | None:
-        """Find a unit: running, ended (durably recorded), or lost (None: killed supervisor, reboot)."""
+        """Find a unit: running, ended (recorded), or lost (None: killed supervisor, reboot)."""
         port = await self._connect(job, unit)
         if port is not None:
             return port
@@ -273,7 +273,7 @@ async def _require_unserved(paths: UnitPaths) -> None:
 
 
 def _supervisor_environment() -> dict[str, str]:
-    """Return what a supervisor, and through it criu, sees of our environment: no more than it needs."""
+    """Return what a supervisor, and through it criu, needs of our environment, no more."""
     kept = {
         name: os.environ[name] for name in ("PATH", "LANG", "CKPTFS_CRIU") if name in os.environ
     }

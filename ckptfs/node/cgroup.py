@@ -41,7 +41,7 @@ def unit_cgroup(store_id: str, job: str, unit: str) -> Path:
 
 
 def make_cgroup(path: Path) -> None:
-    """Make a unit's cgroup, empty.  Raises CannotRun; an old one that is still populated counts as that."""
+    """Make a unit's cgroup, empty.  Raises CannotRun, also when an old one is still populated."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         freezer = path / "cgroup.freeze"

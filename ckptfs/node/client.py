@@ -117,7 +117,7 @@ class SupervisorClient:
                 raise NoSuchProcess("the unit has ended") from None
 
     async def _cancel(self, number: int, waiting: _Pending) -> None:
-        """Cancel over there and wait for it to be over: the next request must find no operation under way."""
+        """Cancel over there and wait: the next request must find nothing under way."""
         with trio.move_on_after(5):
             try:
                 await self._send({"cancel": number})

@@ -18,7 +18,10 @@ from .syscalls import set_thread_fs_ids
 
 @contextmanager
 def as_owner(owner: Owner) -> Generator[None]:
-    """Give the calling thread the owner's rights on files.  Use it in worker threads, around no await."""
+    """Give the calling thread the owner's rights on files.
+
+    For worker threads, around no await; threads started inside inherit them.
+    """
     if owner.uid == os.getuid():
         yield
         return

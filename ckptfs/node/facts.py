@@ -44,7 +44,7 @@ def node_facts() -> dict[str, str]:
 def unit_facts(
     launch: Launch, translib: Mapping[str, str], statuses: Sequence[Status]
 ) -> UnitFacts:
-    """Return the facts of a unit from its processes; the open files are recorded when it is frozen."""
+    """Return the facts of a unit from its processes; its files are recorded when it is frozen."""
     return UnitFacts(
         unit=launch.unit,
         node=launch.node,
@@ -73,7 +73,7 @@ def _numbers(version: str) -> tuple[int, ...]:
 def compare(
     image: UnitFacts, here: Mapping[str, str], availability: Mapping[str, Availability]
 ) -> str:
-    """Return "" if an image with these facts can be rebuilt on a node with the facts *here*, else why not."""
+    """Return "" if an image with these facts can be rebuilt *here*, else why not."""
     facts = image.facts
     translib = availability.get(image.translib)
     if translib is None or not translib.available:
@@ -86,7 +86,8 @@ def compare(
         return f"the image is of a {wanted} machine, this one is {found}"
     missing = set(facts.get("cpu_flags", "").split()) - set(here["cpu_flags"].split())
     if missing:
-        return f"the image may use processor features that are missing here: {' '.join(sorted(missing)[:8])}"
+        named = " ".join(sorted(missing)[:8])
+        return f"the image may use processor features that are missing here: {named}"
     version = facts.get(f"{image.translib}_version", "")
     if _numbers(version) > _numbers(translib.version):
         return (

@@ -1,4 +1,4 @@
-"""The regular files a unit has open for writing: recorded while it is frozen, put back at a restart.
+"""The regular files a unit has open for writing: recorded while frozen, put back at a restart.
 
 CRIU restores an append-only file that has grown, exits 0, and the lines written
 after the checkpoint come twice.  So whatever a file holds beyond the checkpoint
@@ -182,7 +182,7 @@ def _difference(item: OpenFile, there: os.stat_result, *, same_boot: bool) -> st
 
 
 def _cut(cut: _Cut, suffix: str) -> str:
-    """Keep the tail beside the file, durably, then cut the file.  The order is what a crash needs."""
+    """Keep the tail beside the file, durably, then cut the file: in this order, for a crash."""
     name, tail = free_name(Path(cut.item.path), suffix, cut.item.mode)
     try:
         give_to(tail, cut.item.uid, cut.item.gid)

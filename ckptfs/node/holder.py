@@ -66,7 +66,7 @@ def _wait_for_root(status_fd: int) -> NoReturn:
 def run_holder(program: Program | None, pipes: HolderPipes, hidden: Sequence[str]) -> NoReturn:
     """Be PID 1.  *program*: what to start, None for a restart; *hidden*: mounts to take out."""
     try:
-        # Whoever started the supervisor reads its stdout to the end: the holder must not keep it open.
+        # Whoever started the supervisor reads its stdout to the end: do not keep it open.
         null = os.open("/dev/null", os.O_RDWR)
         os.dup2(null, 0)
         os.dup2(null, 1)

@@ -103,7 +103,7 @@ def spawn_holder(program: Program | None, hidden: Sequence[str] = ()) -> Holder:
 
 
 def kill_holder(pid: int) -> None:
-    """Kill PID 1 of the unit, and the kernel everything in its namespace; reap it.  Repeating is harmless."""
+    """Kill PID 1 of the unit, and with it everything in its namespace; reap it.  Repeatable."""
     try:
         os.kill(pid, 9)
         os.waitpid(pid, 0)

@@ -153,7 +153,7 @@ def encode_failure(bad: Exception) -> bytes:
 
 
 def become_program(program: Program, failure_fd: int) -> NoReturn:
-    """Turn the calling process into the job's program; report a failure through *failure_fd* and end."""
+    """Turn the calling process into the job's program; a failure goes to *failure_fd*."""
     steps: tuple[Callable[[Program], None], ...] = (_prepare, _execute)
     try:
         moved = os.dup(failure_fd)  # out of the way of 0, 1, 2; close-on-exec like the original

@@ -1,4 +1,4 @@
-"""Opening, naming and copying beside the files of a job.  The caller's thread has the owner's rights."""
+"""Opening, naming and copying beside a job's files.  The caller has taken on the owner's rights."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ _NAMES_MAX = 10_000
 
 
 def open_existing(path: str, flags: int) -> int:
-    """Open a regular file without following a symlink at its end, and without waiting for a FIFO."""
+    """Open a regular file; do not follow a symlink at its end, do not wait for a FIFO."""
     return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
 def free_name(path: Path, suffix: str, mode: int) -> tuple[str, int]:
-    """Make ``<path>.<suffix>``, or ``<path>.<suffix>.2`` ... when taken; return its name and descriptor.
+    """Make ``<path>.<suffix>``, ``<path>.<suffix>.2`` ... when taken; return name and descriptor.
 
     Nothing is ever overwritten.
     """
@@ -37,7 +37,7 @@ def give_to(fd: int, uid: int, gid: int) -> None:
 
 
 def copy_range(source: int, target: int, offset: int, count: int) -> None:
-    """Append *count* bytes of *source* from *offset* to *target*; neither position of *source* moves."""
+    """Append *count* bytes of *source* from *offset* to *target*; *source* keeps its position."""
     while count:
         data = os.pread(source, min(count, _PIECE), offset)
         if not data:

@@ -62,7 +62,7 @@ class Mapping:
 
 
 def parse_status(text: str) -> Status:
-    """Return the Status in the text of a status file.  Pure; raises ValueError when it is cut short."""
+    """Return the Status in the text of a status file.  Pure; ValueError when it is cut short."""
     lines = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     try:
         inner = lines["NSpid"].split()[-1]

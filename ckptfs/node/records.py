@@ -51,16 +51,16 @@ def _plain(value: Any) -> Any:  # noqa: ANN401
 
 def spec_from(data: Mapping[str, Json]) -> JobSpec:
     """Return the JobSpec that `to_json` made *data* of."""
-    owner = {**data["owner"], "groups": tuple(data["owner"]["groups"])}
-    policy = {
+    owner: dict[str, Json] = {**data["owner"], "groups": tuple(data["owner"]["groups"])}
+    policy: dict[str, Json] = {
         **data["policy"],
         "initiator": Initiator(data["policy"]["initiator"]),
         "protocol": Protocol(data["policy"]["protocol"]),
         "requires": tuple(data["policy"]["requires"]),
     }
-    return JobSpec(
-        **{**data, "argv": tuple(data["argv"]), "owner": Owner(**owner), "policy": Policy(**policy)}
-    )
+    changes = {"argv": tuple(data["argv"]), "owner": Owner(**owner), "policy": Policy(**policy)}
+    spec: dict[str, Json] = {**data, **changes}
+    return JobSpec(**spec)
 
 
 def open_file_from(data: Mapping[str, Json]) -> OpenFile:

@@ -109,7 +109,7 @@ class Copies:
 
 
 def open_copies(files: Sequence[OpenFile], directory_fd: int) -> Copies:
-    """Open the copy of each file.  Raises Corrupt when one is missing or not of the recorded size."""
+    """Open the copy of each file.  Raises Corrupt when one is missing or of another size."""
     copies = Copies({}, {})
     try:
         if files:

@@ -98,7 +98,7 @@ def make_output_files(paths: UnitPaths, uid: int, gid: int) -> None:
 
 
 def write_durably(path: Path, data: bytes) -> None:
-    """Write a small file so that it is whole or not there after a crash: temp, fsync, rename, fsync."""
+    """Write a small file, whole or not there after a crash: temp, fsync, rename, fsync."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(path.name + ".tmp")
     fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)

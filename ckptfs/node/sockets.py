@@ -1,4 +1,4 @@
-"""Which sockets are there, and who is at the other end: sock_diag(7) for unix sockets, /proc/net for TCP."""
+"""Which sockets there are, and who is at the other end: sock_diag(7) and /proc/net."""
 
 from __future__ import annotations
 

@@ -29,7 +29,7 @@ def detach() -> None:
 
 
 def start_holder(launch: Launch) -> Holder:
-    """Make the unit's cgroup, namespaces and holder.  Raises CkptfsError; nothing is left behind then."""
+    """Make the unit's cgroup, namespaces, holder.  Raises CkptfsError; nothing is left then."""
     make_cgroup(launch.cgroup)
     program = Program(launch.spec, launch.job, launch.unit, launch.cgroup, launch.paths)
     try:

@@ -16,7 +16,7 @@ from .sockets import TcpSocket, UnixSocket, read_tcp_sockets, read_unix_sockets
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """A descriptor and what is behind it; *device* is (major, minor) of a device file, else None."""
+    """A descriptor and what is behind it; *device* is (major, minor) of a device file."""
 
     descriptor: procfs.Descriptor
     device: tuple[int, int] | None = None

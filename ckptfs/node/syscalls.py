@@ -54,12 +54,12 @@ def detach_mount(path: str) -> None:
 
 
 def become_subreaper() -> None:
-    """Have orphaned descendants reparented to the caller; kept across exec, not inherited by children."""
+    """Have orphaned descendants reparented to the caller; kept across exec, not inherited."""
     _check(_libc.prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0))
 
 
 def die_with_parent(number: int) -> None:
-    """Have the caller sent signal *number* when its parent ends.  Also sent when it is reparented."""
+    """Have signal *number* sent to the caller when its parent ends, hence also at reparenting."""
     _check(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0))
 
 

@@ -97,9 +97,8 @@ class SupervisedUnit:
             uids = {uid for status in self._statuses() for uid in status.uids}
             owner = self.launch.spec.owner.uid
             if owner and uids - {owner}:
-                raise NotAuthorised(
-                    f"a process of the unit runs as uid {min(uids - {owner})}, not as the job's owner"
-                )
+                other = min(uids - {owner})
+                raise NotAuthorised(f"a process of the unit runs as uid {other}, not as its owner")
             pids = freezer.member_pids(self.launch.cgroup)
             self._files = await trio.to_thread.run_sync(files.record_open_files, pids)
         except BaseException:
@@ -195,7 +194,7 @@ class SupervisedUnit:
             self._signal_one(pid, number)
 
     def _signal_one(self, pid: int, number: int) -> None:
-        # The descriptor pins the process; membership is looked up after it, so a reused number is noticed.
+        # The descriptor pins the process; membership comes after, so a reused number is noticed.
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:

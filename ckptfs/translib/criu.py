@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +51,7 @@ _NEEDS = (((6, 16), (4, 2)), ((6, 13), (4, 1)), ((0, 0), (3, 17)))
 
 
 def find_criu() -> str | None:
-    """Return the path of the criu to use: $CKPTFS_CRIU, the one ``tools/setup`` installed, or PATH's."""
+    """Return the criu to use: $CKPTFS_CRIU, the one ``tools/setup`` installed, or PATH's."""
     given = os.environ.get("CKPTFS_CRIU")
     places = (given,) if given else CRIU_PLACES
     for place in places:
@@ -81,7 +81,7 @@ def _has_sys_resource() -> bool:
 
 
 def _own_cgroup(unit: UnitHandle) -> Path:
-    """Return the directory of the cgroup v2 that this process is in (where criu goes at pre-resume)."""
+    """Return the directory of our own cgroup v2, where criu goes at pre-resume."""
     path = next(
         line.strip()[3:]
         for line in Path("/proc/self/cgroup").read_text().splitlines()
@@ -198,9 +198,10 @@ class CriuTranslib:
             if not step.act:
                 return
             uids = await trio.to_thread.run_sync(criu_images.image_uids, directory_fd)
-            if unit.uid and uids != {unit.uid}:
+            if unit.uid and uids - {unit.uid}:
+                other = min(uids - {unit.uid})
                 raise NotAuthorised(
-                    f"the image holds processes of uid {min(uids - {unit.uid})}, not only {unit.uid}"
+                    f"the image holds processes of uid {other}, not only {unit.uid}"
                 )
             try:
                 attempt, status = await self._run(unit, directory_fd, "restore", _restore_options())
@@ -220,7 +221,7 @@ class CriuTranslib:
     # -- inside ----------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def _primitive(self, unit: UnitHandle, primitive: Primitive) -> AsyncIterator[Step]:
+    async def _primitive(self, unit: UnitHandle, primitive: Primitive) -> AsyncGenerator[Step]:
         """Keep the order of one unit around a primitive.  Raises Busy, NoSuchProcess."""
         order = self._orders.get(unit.unit)
         populated = bool(freezer.member_pids(unit.cgroup))
@@ -246,7 +247,7 @@ class CriuTranslib:
     async def _run(
         self, unit: UnitHandle, directory_fd: int, command: str, options: Sequence[str]
     ) -> tuple[_Attempt, int]:
-        """Run criu in the holder's namespaces with the image directory as an inherited descriptor."""
+        """Run criu in the holder's namespaces; the image directory is an inherited descriptor."""
         self._runs += 1
         attempt = _Attempt(
             log=unit.work_dir / f"{command}-{self._runs}.log",
@@ -321,7 +322,7 @@ def _inside_cgroup(unit: UnitHandle) -> tuple[str, ...]:
 
 
 def _inner_pids(unit: UnitHandle) -> tuple[int, ...]:
-    """Return the frozen unit's pids in its own namespace; zombies, whose core CRIU does not write, left out."""
+    """Return the unit's pids in its own namespace, zombies left out."""
     found: list[int] = []
     for pid in freezer.member_pids(unit.cgroup):
         try:

@@ -84,8 +84,7 @@ SENTENCES: tuple[tuple[re.Pattern[str], str], ...] = tuple(
             "a process has a file open on a file system that is not mounted in the job",
         ),
         (
-            r"Can't connect inet socket back|Can't bind inet socket.*(?P<a>Address already in use)?|"
-            r"Address already in use",
+            r"Can't connect inet socket back|Can't bind inet socket|Address already in use",
             "a network address that the job used is taken: another program, or the job's earlier "
             "incarnation, still holds it",
         ),

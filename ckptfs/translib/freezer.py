@@ -35,7 +35,7 @@ def read_events(cgroup: Path) -> dict[str, int]:
 
 
 def member_pids(cgroup: Path) -> tuple[int, ...]:
-    """Return the pids in the cgroup as the caller's namespace sees them, sorted; () when it is gone."""
+    """Return the pids in the cgroup as the caller sees them, sorted; () when it is gone."""
     try:
         text = (cgroup / "cgroup.procs").read_text()
     except OSError:

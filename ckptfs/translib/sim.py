@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -145,7 +145,7 @@ class SimTranslib:
         return process
 
     @asynccontextmanager
-    async def _primitive(self, unit: UnitName, primitive: Primitive) -> AsyncIterator[Step]:
+    async def _primitive(self, unit: UnitName, primitive: Primitive) -> AsyncGenerator[Step]:
         """Keep the order, and play the script before the work."""
         there = unit in self.processes and not self.processes[unit].has_ended
         order = self._orders.setdefault(unit, Order(Phase.RUNNING if there else Phase.EMPTY))

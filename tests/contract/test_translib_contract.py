@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110 - what is waited for happens in other processes and raises no trio.Event
 """One suite over every translib: order, repeats, abort, failure, and what runs or stands when."""
 
 from __future__ import annotations

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110 - what is waited for happens in other processes and raises no trio.Event
 """A real node agent on a store of its own, for the system tests of `ckptfs.node`."""
 
 from __future__ import annotations
@@ -139,9 +140,9 @@ def supervisors(paths: NodePaths) -> list[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue
-        if len(words) > 3 and words[2] == b"ckptfs.node.supervisor":
-            if words[3].startswith(os.fsencode(paths.run) + b"/"):
-                found.append(int(entry.name))
+        ours = words[3:] and words[3].startswith(os.fsencode(paths.run) + b"/")
+        if ours and words[2] == b"ckptfs.node.supervisor":
+            found.append(int(entry.name))
     return found
 
 
@@ -155,7 +156,7 @@ async def wait_gone(paths: NodePaths) -> None:
 @asynccontextmanager
 async def bench(top: Path) -> AsyncIterator[Bench]:
     """Run an agent; at the end every unit is killed, and nothing of it may be left."""
-    top.chmod(0o755)
+    await trio.Path(top).chmod(0o755)
     store_id = f"ckptfs-test-{os.getpid()}-{next(_numbers)}"
     paths = NodePaths(store_id, Path("/run/ckptfs") / store_id, top / "jobs", top / "logs")
     try:

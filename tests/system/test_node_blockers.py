@@ -1,4 +1,4 @@
-"""Blockers of real processes: each is found before anything is stopped, and harmless things are not."""
+"""Blockers of real processes: each is found before anything is stopped; harmless things are not."""
 
 from __future__ import annotations
 
@@ -145,7 +145,9 @@ def test_blocker_is_named(tmp_path, outside, name):
 
 HARMLESS = {
     "nothing": "",
-    "devices": "keep = [open('/dev/' + n, 'rb') for n in ('null', 'zero', 'full', 'random', 'urandom')]",
+    "devices": (
+        "keep = [open('/dev/' + n, 'rb') for n in ('null', 'zero', 'full', 'random', 'urandom')]"
+    ),
     "epoll and friends": (
         "import select, os, signal\ne = select.epoll()\nv = os.eventfd(0)\ne.register(v)\n"
         "p = select.poll()"
@@ -160,15 +162,21 @@ HARMLESS = {
     ),
     "datagram pair": "import socket\na, b = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)",
     "tcp listener": "import socket\ns = socket.create_server(('127.0.0.1', 0))",
-    "tcp listener on IPv6": "import socket\ns = socket.create_server(('::1', 0), family=socket.AF_INET6)",
+    "tcp listener on IPv6": (
+        "import socket\ns = socket.create_server(('::1', 0), family=socket.AF_INET6)"
+    ),
     "tcp over loopback": (
         "import socket\ns = socket.create_server(('127.0.0.1', 0))\n"
         "c = socket.create_connection(s.getsockname())\na, _ = s.accept()\nc.send(b'x')"
     ),
     "udp": "import socket\ns = socket.socket(type=socket.SOCK_DGRAM)\ns.bind(('127.0.0.1', 0))",
-    "unlinked file": "import tempfile\nf = tempfile.TemporaryFile()\nf.write(b'x' * 99999)\nf.flush()",
+    "unlinked file": (
+        "import tempfile\nf = tempfile.TemporaryFile()\nf.write(b'x' * 99999)\nf.flush()"
+    ),
     "memfd": "import os\nf = os.memfd_create('x')\nos.write(f, b'abc')",
-    "locks": "import fcntl, tempfile\nf = tempfile.NamedTemporaryFile()\nfcntl.flock(f, fcntl.LOCK_EX)",
+    "locks": (
+        "import fcntl, tempfile\nf = tempfile.NamedTemporaryFile()\nfcntl.flock(f, fcntl.LOCK_EX)"
+    ),
     "shared memory": ("import mmap, os\nm = mmap.mmap(-1, 1 << 16)\nos.fork()\nm[0:3] = b'abc'"),
     "daemonised child": (
         "import os, time\nif os.fork() == 0:\n    os.setsid()\n    if os.fork(): os._exit(0)\n"
@@ -184,9 +192,14 @@ HARMLESS = {
         "import ctypes\nl = ctypes.CDLL(None)\nf = l.inotify_init()\n"
         "assert l.inotify_add_watch(f, b'/tmp', 2) >= 0"
     ),
-    "threads": "import threading\nfor _ in range(8): threading.Thread(target=lambda: time.sleep(99), daemon=True).start()",
+    "threads": (
+        "import threading, time\nfor _ in range(8):\n"
+        "    threading.Thread(target=time.sleep, args=(99,), daemon=True).start()"
+    ),
     "working directory": "import os, tempfile\nos.chdir(tempfile.mkdtemp())",
-    "pidfd": "import os\np = os.fork()\nif not p:\n    import time; time.sleep(99)\nf = os.pidfd_open(p)",
+    "pidfd": (
+        "import os\np = os.fork()\nif not p:\n    import time; time.sleep(99)\nf = os.pidfd_open(p)"
+    ),
 }
 
 

@@ -1,3 +1,4 @@
+# ruff: noqa: ASYNC110 - what is waited for happens in other processes and raises no trio.Event
 """Real units under real supervisors: start, checkpoint, rebuild, end, and all that can go wrong."""
 
 from __future__ import annotations

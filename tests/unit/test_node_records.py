@@ -166,7 +166,7 @@ def test_parse_status():
     assert (found.pid, found.inner_pid, found.parent, found.name) == (51, 1000, 50, "a (b)")
     assert found.memory_bytes == 16384
     for cut in range(0, len(STATUS) - 60, 7):
-        with pytest.raises(ValueError, match="status without|invalid literal"):
+        with pytest.raises(ValueError, match=r"status without|invalid literal"):
             parse_status(STATUS[:cut])
 
 

@@ -188,8 +188,8 @@ def test_missing_and_empty_images(tmp_path):
         (tmp_path / "files.img").write_bytes(b"")
         with pytest.raises(CheckpointerFailed, match=r"files\.img empty"):
             criu_images.require_images(fd, (1000,))
+        (tmp_path / "core-1000.img").unlink()
         with pytest.raises(Corrupt):
-            (tmp_path / "core-1000.img").unlink()
             criu_images.image_uids(fd)
     finally:
         os.close(fd)
