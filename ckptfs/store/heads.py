@@ -57,7 +57,7 @@ def _to_head(row: dict[str, Any]) -> Head:
         FileEntry(UnitName(f["unit"]), f["name"], f["size_bytes"], f["blake3"], f["manifest"])
         for f in row["files"]
     )
-    changed = {
+    changed: dict[str, Any] = {
         "job": JobId(row["job"]),
         "version": Version(row["version"]),
         "owner": Owner(owner["uid"], owner["gid"], tuple(owner["groups"]), owner["user"]),
