@@ -1,0 +1,210 @@
+"""Restarts of every kind on the real mount: clone, stopped, resumed, refused, and tried again."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import pytest
+
+from tests.programs.oracles import complaints, last_step
+from tests.programs.table import PYTHON
+
+from .installation import Installation, RunningJob, eventually, refused_control
+from .watch import UnitWatch, catch, end_process, task_states
+
+pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
+
+STEPS = 1_000_000
+PROGRAMS = Path(__file__).parents[1] / "programs"
+
+
+@pytest.fixture
+def job(installation):
+    """A counter that has done a few steps."""
+    directory = installation.job_directory("counter")
+    shutil.copy(PROGRAMS / "counter.py", directory)
+    (directory / "counter.py").chmod(0o644)
+    words = (PYTHON, "counter.py", str(STEPS), "0.02")
+    made = installation.run(*words, name="counter", directory=directory)
+    go_on(made)
+    yield made
+    if made.read("state") in {"running", "checkpointing"}:
+        made.write("kill", "1")
+
+
+def go_on(job: RunningJob, count: int = 3) -> None:
+    target = last_step(job.output()) + count
+    at_target = lambda: last_step(job.output()) >= target  # noqa: E731
+    eventually(at_target, f"{job.name} at step {target}", explain=job.describe)
+
+
+def is_right(output: bytes) -> bool:
+    return complaints("counter", STEPS, {"": output}, finished=False) == []
+
+
+def test_the_tail_is_kept_beside_the_output(job):
+    version = job.checkpoint()
+    go_on(job)
+    job.kill()
+    before = job.output()
+    job.restart(version)
+    go_on(job)
+    tail = job.stdout.with_name(f"out.after-{version}").read_bytes()
+    assert tail
+    assert before.endswith(tail)
+    assert is_right(before.removesuffix(tail))
+    assert is_right(job.output())
+
+
+def test_an_older_version_than_the_running_job_is_busy(job):
+    version = job.checkpoint()
+    number, sentence = refused_control(job.control("restart"), str(version))
+    assert number == errno.EBUSY, sentence
+    go_on(job)
+    assert is_right(job.output())
+
+
+def test_a_clone_of_an_ended_job(job, installation):
+    version = job.checkpoint()
+    number, sentence = refused_control(job.control("restart"), f"{version} as=clone")
+    assert number == errno.EBUSY  # it would write into the same file
+    assert str(job.stdout) in sentence
+    job.kill()
+    name = job.write("restart", f"{version} as=clone")
+    assert name != job.name
+    clone = RunningJob(installation.mount / name, job.stdout, job.directory)
+    installation.jobs.append(clone)
+    clone.wait_restarted()
+    go_on(clone)
+    assert job.read("state") == "done"
+    assert clone.checkpoint() == 1
+    clone.kill()
+    clone.restart("latest")
+    go_on(clone)
+    assert is_right(clone.output())
+    clone.kill()
+
+
+def test_stopped_for_a_debugger(job):
+    version = job.checkpoint()
+    job.kill()
+    job.write("restart", f"{version} stopped=yes")
+    job.wait_restarted()
+    pid = job.root_pid()
+    assert task_states(pid) == {"T"}
+    job.write("signal", "CONT")
+    go_on(job)
+    assert is_right(job.output())
+
+
+def test_suspend_and_resume(job):
+    watch = UnitWatch.of(job.root_pid())
+    version = job.write("suspend", "1")
+    assert job.wait("state", lambda text: text not in {"running", "checkpointing"}) == "suspended"
+    assert watch.members() == []
+    assert job.write("resume", "1") == version
+    job.wait("state", lambda text: text == "running")
+    go_on(job)
+    assert is_right(job.output())
+
+
+def test_signals_reach_the_processes(job):
+    job.write("signal", "STOP")
+    eventually(lambda: task_states(job.root_pid()) == {"T"}, "stopped")
+    number, _ = refused_control(job.control("signal"), "999")
+    assert number == errno.ERANGE
+    number, _ = refused_control(job.control("signal"), f"15 only={os.getpid()}")
+    assert number == errno.ESRCH
+    job.write("signal", str(int(signal.SIGCONT)))
+    go_on(job)
+    job.write("signal", "TERM")
+    assert job.wait("exit_status", lambda text: text != "none") == "signal 15"
+    assert job.read("state") == "done"
+
+
+@pytest.mark.parametrize("harm", ["gone", "replaced", "cut"])
+def test_an_output_file_that_is_not_the_same_is_refused_by_name(job, harm):
+    version = job.checkpoint()
+    job.kill()
+    kept = job.output()
+    if harm == "cut":
+        os.truncate(job.stdout, 3)
+    else:
+        job.stdout.rename(job.stdout.with_name("elsewhere"))
+    if harm == "replaced":
+        job.stdout.write_bytes(kept)
+    watch_before = job.read("units")
+    job.write("restart", str(version))
+    said = job.wait("restart", lambda text: "rebuilding" not in text)
+    assert said.startswith(f"{version} failed ("), said
+    assert str(job.stdout) in said
+    assert job.read("units") == watch_before
+    assert job.read("state") == "done"
+
+    if harm == "cut":
+        job.stdout.write_bytes(kept)
+    else:
+        job.stdout.with_name("elsewhere").rename(job.stdout)
+    job.restart(version)
+    go_on(job)
+    assert is_right(job.output())
+
+
+def test_criu_killed_during_a_restart_can_be_tried_again(installation):
+    directory = installation.job_directory("memory")
+    shutil.copy(PROGRAMS / "memory.py", directory)
+    (directory / "memory.py").chmod(0o644)
+    words = (PYTHON, "memory.py", str(STEPS), "0.02", "256")
+    job = installation.run(*words, name="memory", directory=directory)
+    go_on(job)
+    watch = UnitWatch.of(job.root_pid())
+    version = job.checkpoint()
+    job.kill()
+    job.write("restart", str(version))
+    over = lambda: "rebuilding" not in job.read("restart")  # noqa: E731
+    assert catch(watch.members, over)
+    for pid in watch.members():  # criu is among them until its tasks are complete
+        end_process(pid)
+    said = job.wait("restart", lambda text: "rebuilding" not in text)
+    assert said.startswith(f"{version} failed ("), said
+    assert watch.members() == []
+    assert not watch.cgroup.exists()
+    assert job.read("state") == "done"
+    job.restart(version)
+    go_on(job)
+    reach = last_step(job.output()) + 1
+    assert complaints("memory", reach, {"": job.output()}, finished=False) == []
+    job.checkpoint()
+    job.kill()
+
+
+def test_the_job_outlives_the_mount(job, installation: Installation):
+    job.checkpoint()
+    root = job.root_pid()
+    installation.stop_daemon()
+    assert not os.path.ismount(installation.mount)
+    go_on(job)
+    installation.start()
+    assert (job.read("state"), job.root_pid()) == ("running", root)
+    job.checkpoint()
+    job.kill()
+    job.restart(1)
+    installation.stop_daemon()
+    go_on(job)
+    installation.start()
+    assert job.read("state") == "running"
+    assert is_right(job.output())
+
+
+def test_an_end_while_the_daemon_was_away_is_known_afterwards(job, installation: Installation):
+    pid = job.root_pid()
+    installation.kill_daemon()
+    end_process(pid)
+    eventually(lambda: not Path(f"/proc/{pid}").exists(), "ended")
+    installation.start()
+    assert job.read("exit_status") == "signal 9"
+    assert job.read("state") == "done"
