@@ -72,7 +72,7 @@ def test_a_clone_of_an_ended_job(job, installation):
     version = job.checkpoint()
     number, sentence = refused_control(job.control("restart"), f"{version} as=clone")
     assert number == errno.EBUSY  # it would write into the same file
-    assert str(job.stdout) in sentence
+    assert str(job.directory) in sentence
     job.kill()
     name = job.write("restart", f"{version} as=clone")
     assert name != job.name
