@@ -419,7 +419,7 @@ class FakeService:
         return str(version)
 
     async def request_suspend(self, job: JobId, caller: Caller) -> Version:
-        version = self.add_version(self._authorised(job, caller))
+        version = self.add_version(self._authorised(job, caller), {(UNIT, "core.img"): b"core"})
         self.job(job).state = JobState.SUSPENDED
         self.tell(job)
         return version
