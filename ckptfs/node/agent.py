@@ -15,7 +15,7 @@ from pathlib import Path
 
 import trio
 
-from ..errors import Busy, CannotRun
+from ..errors import Busy, CannotRun, NoSuchProcess
 from ..ids import JobId, UnitName
 from ..model import JobSpec, OpenFile, UnitFacts
 from ..translib.api import Availability
@@ -223,7 +223,10 @@ class Agent:
 
     async def attach(self, job: JobId, unit: UnitName) -> SupervisedUnitPort | Exit | None:
         """Find a unit: running, ended (recorded), or lost (None: killed supervisor, reboot)."""
-        port = await self._connect(job, unit)
+        try:
+            port = await self._connect(job, unit)
+        except NoSuchProcess:  # it ends at this moment
+            port = None
         if port is not None:
             return port
         ended = load_exit(self.unit_paths(job, unit))

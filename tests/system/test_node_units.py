@@ -23,7 +23,16 @@ from ckptfs.errors import (
 )
 from ckptfs.node.api import Exit
 
-from .nodes import COUNTER, UNIT, assert_counts, bench, python_job, unit_cgroups, whole_lines
+from .nodes import (
+    COUNTER,
+    UNIT,
+    assert_counts,
+    bench,
+    python_job,
+    unit_cgroups,
+    whole_lines,
+    with_rollback,
+)
 
 pytestmark = pytest.mark.criu
 
@@ -333,5 +342,59 @@ def test_restart_refuses_a_file_that_is_gone(tmp_path):
             while len(whole_lines(out / "result")) < 10:
                 await trio.sleep(0.01)
         assert_counts(whole_lines(out / "result"))
+
+    run(tmp_path, scenario)
+
+
+DATABASE = """
+import sqlite3, sys, time
+db = sqlite3.connect(sys.argv[1], isolation_level=None)
+db.execute("create table if not exists steps (n integer primary key, filler text)")
+db.execute("delete from steps")
+n = 0
+while True:
+    n += 1
+    db.execute("insert into steps values (?, ?)", (n, "x" * 200))
+    db.execute("update steps set filler = ? where n = ?", ("y" * (n % 300), n // 2))
+    print(n, flush=True)
+    time.sleep(0.002)
+"""
+
+
+def test_rollback_copy_brings_a_database_back(tmp_path):
+    """The database changes in its middle and grows: its content of the checkpoint comes back."""
+    import sqlite3
+
+    async def scenario(b):
+        work = tmp_path / "work"
+        work.mkdir()
+        os.chown(work, 65534, 65534)
+        path = work / "steps.db"
+        spec = with_rollback(python_job(DATABASE))
+        spec = dataclasses.replace(spec, argv=(*spec.argv, str(path)))
+        unit = await b.start(spec)
+        await b.lines(unit, 50)
+        saved = await b.save(unit)
+        assert {item.copy != "" for item in saved.facts.files} == {True}
+        seen = len(whole_lines(b.output(unit)))
+        await b.lines(unit, seen + 100)
+        await unit.kill()
+        await b.wait_end(unit.job)
+        (work / "steps.db-journal").write_bytes(b"left by a crash after the checkpoint")
+        unit = await b.rebuild(unit.job, spec, saved)
+        steps = [int(line) for line in whole_lines(b.output(unit))]
+        assert steps == list(range(1, len(steps) + 1))
+        assert len(steps) < seen + 10
+        await unit.resume_rst()
+        await b.lines(unit, len(steps) + 20)
+        await unit.kill()
+        with sqlite3.connect(path) as db:
+            assert db.execute("pragma integrity_check").fetchall() == [("ok",)]
+            rows = [row[0] for row in db.execute("select n from steps order by n")]
+        db.close()
+        assert rows == list(range(1, len(rows) + 1))
+        assert len(rows) >= len(steps) + 20
+        kept = {item.name for item in work.iterdir()}
+        assert {"steps.db.after-1", "steps.db-journal.after-1"} <= kept
 
     run(tmp_path, scenario)
