@@ -114,7 +114,7 @@ def test_illegal_order_is_busy_and_changes_nothing(tmp_path):
         ({"argv": ("no-such-program",)}, NotFound, "program"),
         ({"argv": ("/etc/passwd",)}, NotAuthenticated, "program"),
         ({"cwd": "/no/such/directory"}, NotFound, "working directory"),
-        ({"cwd": "/root"}, NotAuthenticated, "working directory"),
+        ({"cwd": "{closed}"}, NotAuthenticated, "working directory"),
         ({"stdout": "/etc/ckptfs-test-never"}, NotAuthenticated, "stdout"),
         ({"stderr": "/no/such/file"}, NotFound, "stderr"),
         ({"stdin": "/etc/shadow"}, NotAuthenticated, "stdin"),
@@ -127,7 +127,9 @@ def test_refused_start_leaves_nothing(tmp_path, changes, error, words):
         assert unit_cgroups(b.paths) == []
         assert list(b.paths.run.iterdir()) == []
 
-    os.chmod("/root", 0o700)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+    changes = {key: str(closed) if value == "{closed}" else value for key, value in changes.items()}
     run(tmp_path, scenario)
 
 
