@@ -510,7 +510,9 @@ class FakeService:
         return self.store.usage()
 
     def counters(self) -> Mapping[str, int]:
-        return self.counts
+        states = [record.state for record in self.records.values()]
+        jobs = {f"jobs_{state}": states.count(state) for state in JobState}
+        return {"jobs": len(states), **jobs, "operations": len(self.staging), **self.counts}
 
 
 __all__ = ["UNIT", "FakeService", "FakeStore"]

@@ -141,9 +141,7 @@ class Attributes:
             target = str(self._namespace.latest(node))
             return self._of_job(node, mode, size_bytes=len(target))
         if not node.job:
-            return Facts(
-                mode, mtime_ns=self._mounted_ns, name_s=NAME_S, attributes_s=ATTRIBUTES_S
-            )
+            return Facts(mode, mtime_ns=self._mounted_ns, name_s=NAME_S, attributes_s=ATTRIBUTES_S)
         return self._of_job(node, mode, name_s=NAME_S, attributes_s=ATTRIBUTES_S)
 
     def forget_space(self, job: JobId) -> None:

@@ -12,6 +12,7 @@ from ..model import JobState, Protocol
 from .control import render_choice, render_flat, render_list, render_nested
 from .views import JobView, ServiceView, VersionView
 
+LEVELS = frozenset({"jobs", "operations", *(f"jobs_{state}" for state in JobState)})
 ABI = 1  # raised when a key or a file is renamed or taken away
 NS = 1_000_000_000
 
@@ -90,10 +91,10 @@ def degraded(view: ServiceView) -> str:
     return f"1 ({' '.join(reason.split())})\n" if reason else "0\n"
 
 
-def usage_counts(view: ServiceView) -> dict[str, int]:
-    """The figures that go up and down: space, versions, jobs by state."""
+def levels(view: ServiceView) -> dict[str, int]:
+    """The figures that go up and down: space, versions, jobs by state, operations under way."""
     usage = view.service.usage()
-    counts = {
+    space = {
         "total_bytes": usage.total_bytes,
         "free_bytes": usage.free_bytes,
         "reserved_bytes": usage.reserved_bytes,
@@ -102,26 +103,32 @@ def usage_counts(view: ServiceView) -> dict[str, int]:
         "versions": usage.versions,
         "packs": usage.packs,
     }
-    states = [view.service.job(job).state for job in view.service.jobs()]
-    return counts | {f"jobs_{state}": states.count(state) for state in JobState}
+    counters = view.service.counters()
+    return space | {name: value for name, value in counters.items() if name in LEVELS}
+
+
+def growing(view: ServiceView) -> dict[str, int]:
+    """The figures that only grow while the service runs."""
+    counters = view.service.counters()
+    return {name: value for name, value in counters.items() if name not in LEVELS}
 
 
 def service_stat(view: ServiceView) -> str:
     """Space and jobs now, then everything counted since the service started."""
-    return render_flat({**usage_counts(view), **view.service.counters()})
+    return render_flat(levels(view) | growing(view))
 
 
 def service_events(view: ServiceView) -> str:
     """Counters alone: they only grow, so a reader that slept can see how much it missed."""
-    return render_flat(view.service.counters())
+    return render_flat(growing(view))
 
 
 def metrics(view: ServiceView) -> str:
     """OpenMetrics 1.0 text."""
     lines: list[str] = []
-    for name, value in usage_counts(view).items():
+    for name, value in levels(view).items():
         lines += [f"# TYPE ckptfs_{name} gauge", f"ckptfs_{name} {value}"]
-    for name, value in view.service.counters().items():
+    for name, value in growing(view).items():
         lines += [f"# TYPE ckptfs_{name} counter", f"ckptfs_{name}_total {value}"]
     return render_list([*lines, "# EOF"])
 

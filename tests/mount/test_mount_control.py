@@ -190,3 +190,28 @@ def test_the_spool_is_bounded(mounted):
     assert "Invalid argument" in bad.stderr
     mounted.out("rm -r ctl/spool/*")
     mounted.out("head -c 1048576 /dev/zero > ctl/spool/fits")
+
+
+def test_a_thousand_random_writes_through_the_kernel(mounted):
+    """The ten thousand are in the unit tests; these go through FUSE, by six processes at once."""
+    script = """
+import os, random, sys
+rng = random.Random(int(sys.argv[1]))
+words = ["1", "0", "7", "latest", "keep=yes", "as=clone", "15", "only=1", "keep_last", "x"]
+names = ["checkpoint", "restart", "resume", "signal", "protocol", "retention"]
+for _ in range(200):
+    fd = os.open("heat.42/ctl/" + rng.choice(names), os.O_RDWR)
+    text = " ".join(rng.choices(words, k=rng.randrange(4))).encode()
+    data = rng.choice([text, rng.randbytes(rng.randrange(1, 5000)), text * 2000])
+    try:
+        os.write(fd, data or b"x")
+    except OSError as error:
+        assert os.read(fd, 8192).startswith(b"error "), error
+    os.close(fd)
+"""
+    program = mounted.path.parent / "random_writes.py"
+    program.write_text(script)
+    runs = " & ".join(f"/usr/bin/python3 {program} {seed}" for seed in range(6))
+    mounted.out(f"{runs} & wait -n; wait -n; wait -n; wait -n; wait -n; wait -n")
+    assert mounted.out("cat heat.42/ctl/state") in {"restarting\n", "checkpointing\n", "running\n"}
+    assert "Traceback" not in mounted.log.read_text()
