@@ -211,7 +211,9 @@ for _ in range(200):
 """
     program = mounted.path.parent / "random_writes.py"
     program.write_text(script)
-    runs = " & ".join(f"/usr/bin/python3 {program} {seed}" for seed in range(6))
-    mounted.out(f"{runs} & wait -n; wait -n; wait -n; wait -n; wait -n; wait -n")
+    mounted.out(
+        f"for seed in 1 2 3 4 5 6; do /usr/bin/python3 {program} $seed & pids+=($!); done;"
+        " for pid in ${pids[@]}; do wait $pid || exit 1; done"
+    )
     assert mounted.out("cat heat.42/ctl/state") in {"restarting\n", "checkpointing\n", "running\n"}
     assert "Traceback" not in mounted.log.read_text()
