@@ -383,6 +383,7 @@ def test_rollback_copy_brings_a_database_back(tmp_path):
         await unit.kill()
         await b.wait_end(unit.job)
         (work / "steps.db-journal").write_bytes(b"left by a crash after the checkpoint")
+        os.chown(work / "steps.db-journal", 65534, 65534)
         unit = await b.rebuild(unit.job, spec, saved)
         steps = [int(line) for line in whole_lines(b.output(unit))]
         assert steps == list(range(1, len(steps) + 1))
