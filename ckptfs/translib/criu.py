@@ -7,10 +7,9 @@ dumps none (see `node.isolation`).  At a restart the tasks are frozen by
 ``hold.sh`` at CRIU's pre-resume and stay so until ``resume_rst``.
 
 A criu that is killed leaves the tasks to cure themselves, and they do while it
-writes pages (measured: 50 of 50 SIGKILLs).  In the 1 to 2 ms a process while
-it puts its code in, they cannot: the process ends by SIGTRAP (3 of 180 SIGKILLs
-at random moments of a dump of 8 processes).  So we let criu end by itself where
-we can (`command.GRACE_S`).
+writes pages (seen at every SIGKILL tried there).  In the 1 to 2 ms a process while
+it puts its code in, they cannot, and the unit may end (seen, rarely).  So we let
+criu end by itself where we can (`command.GRACE_S`).
 """
 
 from __future__ import annotations
