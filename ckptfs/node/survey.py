@@ -80,18 +80,25 @@ def _strays(cgroup: Path, root_pid: int) -> tuple[set[int], set[int]]:
     return members - tree, alive
 
 
-def _outside_pipes(wanted: set[str], members: Iterable[int]) -> frozenset[str]:
+def _outside_pipes(wanted: set[str], cgroup: Path) -> frozenset[str]:
+    """Return the pipes that a process outside the unit has open."""
     if not wanted:
         return frozenset()
+    others = {int(name) for name in os.listdir("/proc") if name.isdigit()}
+    holders = {pid for pid in others.difference(member_pids(cgroup)) if _held(pid, wanted)}
+    # The unit forks while we look: who is a member by now, or has ended, was never outside.
     found: set[str] = set()
-    others = {int(name) for name in os.listdir("/proc") if name.isdigit()} - set(members)
-    for pid in others:
-        try:
-            with os.scandir(f"/proc/{pid}/fd") as entries:
-                found |= wanted.intersection(_links(entries))
-        except OSError:
-            continue
+    for pid in holders.difference(member_pids(cgroup)):
+        found |= _held(pid, wanted)
     return frozenset(found)
+
+
+def _held(pid: int, wanted: set[str]) -> set[str]:
+    try:
+        with os.scandir(f"/proc/{pid}/fd") as entries:
+            return wanted.intersection(_links(entries))
+    except OSError:
+        return set()
 
 
 def _links(entries: Iterable[os.DirEntry[str]]) -> Iterable[str]:
@@ -122,5 +129,5 @@ def survey_unit(cgroup: Path, owner_uid: int) -> Survey:
         outside_cgroup=frozenset(first[1] & second[1]),
         unix=read_unix_sockets() if has_sockets else {},
         tcp=read_tcp_sockets(root_pid) if has_sockets else (),
-        outside_pipes=_outside_pipes(pipes, [item.pid for item in statuses]),
+        outside_pipes=_outside_pipes(pipes, cgroup),
     )
