@@ -25,6 +25,9 @@ from .unit import SupervisedUnit
 _LINE_MAX = 64 << 20  # bytes; a restart's facts list every open file
 _KILL_GRACE_S = 5.0
 _LAST_WORDS_S = 1.0  # how long ended units wait for their listeners to take the news
+# A program that ends at once (1 in 100 runs of /bin/true) may be over before the agent, told that
+# the unit is ready, has connected: it is waited for this long.
+_GREETING_S = 5.0
 
 
 class Connection:
@@ -52,6 +55,7 @@ class Service:
         self.unit = SupervisedUnit(launch, holder)
         self.connections: set[Connection] = set()
         self.ended = trio.Event()  # the root process has ended, or there will be none
+        self._greeted = trio.Event()  # the agent that started the unit knows it
         self._lessee: Connection | None = None
         self._lease: trio.CancelScope | None = None
         self._operation: trio.CancelScope | None = None
@@ -73,6 +77,8 @@ class Service:
             await connection.send({"id": number, "error": "CheckpointerFailed", "text": str(bad)})
         else:
             await connection.send({"id": number, "ok": result})
+            if request.get("do") == "hello":
+                self._greeted.set()
         if self.unit.failed and request.get("do") == "rebuild":
             self.ended.set()  # only now, when the answer is out: the supervisor ends with this
 
@@ -177,6 +183,8 @@ class Service:
         await trio.to_thread.run_sync(store_exit, self.launch.paths, ended)
         with trio.move_on_after(_LAST_WORDS_S):
             await trio.to_thread.run_sync(self._clean)
+        with trio.move_on_after(_GREETING_S):
+            await self._greeted.wait()
         self.launch.paths.socket.unlink(missing_ok=True)
         with trio.move_on_after(_LAST_WORDS_S):
             for connection in tuple(self.connections):
