@@ -51,6 +51,7 @@ def build_parts(
     attributes = Attributes(namespace, service, spool, staging, mounted_ns=clock_ns())
     notifier = Notifier(service, inodes, attributes, recollection, invalidate)
     service.subscribe(notifier.changed)
+    service.subscribe(staging.forget_ended)
     return Parts(
         service=service,
         around=Surroundings(service, spool, recollection, clock_ns, load),

@@ -52,11 +52,21 @@ class Staging:
         self._by_serial: dict[int, Staged] = {}
         self._by_name: dict[tuple[str, UnitName, str], Staged] = {}
         self._saved: set[tuple[str, UnitName]] = set()  # units whose files/ has been made
+        self._known: dict[str, Ingest] = {}  # sessions that files are kept of
         self._serials = itertools.count(1)
+
+    def forget_ended(self, *_changed: object) -> None:
+        """Let go of versions no longer in work: what was to be written weighs 8 MB each.
+
+        Called after each change of the service, so it looks at the sessions, not at the files.
+        """
+        live = self._service.staging
+        if any(live.get(key) is not ingest for key, ingest in self._known.items()):
+            self._prune()
 
     def sessions(self) -> list[tuple[str, Ingest]]:
         """Return the versions in work, sorted by name; forget what has ended."""
-        self._prune()
+        self.forget_ended()
         return sorted(self._service.staging.items())
 
     def session(self, job: JobId, version: Version) -> Ingest:
@@ -94,11 +104,11 @@ class Staging:
         return self._entry(ingest, unit, name, file)
 
     def by_serial(self, serial: int) -> Staged:
-        """Return a file that the kernel still knows.  Raises NotFound."""
+        """Return a file that the kernel still knows.  Raises Gone."""
         try:
             staged = self._by_serial[serial]
         except KeyError:
-            raise NotFound("the file is gone") from None
+            raise Gone("the file is not being written any more") from None
         staged.check_live()
         return staged
 
@@ -157,6 +167,7 @@ class Staging:
             return known
         staged = Staged(next(self._serials), self._service, ingest, unit, name, file)
         self._by_name[key, unit, name] = self._by_serial[staged.serial] = staged
+        self._known[key] = ingest
         return staged
 
     def _forget(self, staged: Staged) -> None:
@@ -174,3 +185,4 @@ class Staging:
         for staged in ended:
             self._forget(staged)
         self._saved = {(key, unit) for key, unit in self._saved if key in live}
+        self._known = {key: known for key, known in self._known.items() if live.get(key) is known}

@@ -1,6 +1,8 @@
 """The tree, its inode numbers, attributes, removal, spool and staging area, without a kernel."""
 
+import gc
 import stat
+import weakref
 
 import pytest
 from hypothesis import given
@@ -354,6 +356,18 @@ async def test_staged_files(parts, service):
         parts.namespace.children(unit, ADMIN)
     assert parts.staging.sessions() == []
     assert find(parts, "heat.42/2/JobUnit_1/b.img").kind is Kind.IMAGE
+
+
+@pytest.mark.trio
+async def test_what_was_written_is_let_go_with_the_version(parts, service):
+    """Nobody looks into .staging afterwards: each version once left its buffers, 8 MB."""
+    unit = await _begin(parts, service)
+    node = Changes(parts).create(unit, "a.img", 0o600, ADMIN)
+    ingest = weakref.ref(parts.staging.by_serial(node.serial).ingest)
+    assert ingest() is not None
+    await service.complete(service.job(JobId("heat.42")))
+    gc.collect()
+    assert ingest() is None
 
 
 @pytest.mark.trio
