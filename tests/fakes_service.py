@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckptfs.coordinator.api import (
+    NO_VERSION,
     CheckpointRequest,
     Job,
     Outcome,
@@ -419,13 +420,18 @@ class FakeService:
         return str(version)
 
     async def request_suspend(self, job: JobId, caller: Caller) -> Version:
-        version = self.add_version(self._authorised(job, caller), {(UNIT, "core.img"): b"core"})
+        record = self._authorised(job, caller)
+        if record.state is JobState.SUSPENDED:
+            return record.versions[-1]
+        version = self.add_version(record, {(UNIT, "core.img"): b"core"})
         self.job(job).state = JobState.SUSPENDED
         self.tell(job)
         return version
 
     async def request_resume(self, job: JobId, caller: Caller) -> Version:
         record = self._authorised(job, caller)
+        if record.state is JobState.RUNNING:
+            return NO_VERSION
         if record.state is not JobState.SUSPENDED:
             raise Busy(f"{job} is {record.state}")
         record.state = JobState.RUNNING

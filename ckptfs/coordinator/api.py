@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Final, Protocol
 
 from ..ids import JobId, UnitName, Version
 from ..model import Caller, Head, Initiator, JobSpec, JobState, Purpose
@@ -130,6 +130,7 @@ class SignalRequest:
     master: bool = False
 
 
+NO_VERSION: Final = Version(0)  # answered where nothing had to be done and no version tells
 Subscriber = Callable[[JobId | None, Version | None], None]
 
 
@@ -185,11 +186,17 @@ class Service(Protocol):
         ...
 
     async def request_suspend(self, job: JobId, caller: Caller) -> Version:
-        """Begin a version after which the units end; return its number."""
+        """Begin a version after which the units end; return its number.
+
+        A suspended job stays as it is; the answer is the version it was suspended with.
+        """
         ...
 
     async def request_resume(self, job: JobId, caller: Caller) -> Version:
-        """Begin the restart of a suspended job; return the version."""
+        """Begin the restart of a suspended job; return the version.
+
+        A running job stays as it is; the answer is the version it was last restarted from, or 0.
+        """
         ...
 
     async def request_kill(self, job: JobId, caller: Caller) -> None:

@@ -14,12 +14,12 @@ import trio
 from ..catalog import operations
 from ..errors import CkptfsError, Unsupported
 from ..ids import JobId, UnitName, Version
-from ..jobs.lifecycle import refusal
+from ..jobs.lifecycle import ALREADY, refusal
 from ..model import Caller, JobState, Protocol, Purpose
 from ..node.api import Prepared
 from ..security import access
 from ..translib.api import Capability
-from .api import CheckpointRequest, Job, Outcome
+from .api import NO_VERSION, CheckpointRequest, Job, Outcome
 from .checkpoint import CheckpointPhase, checkpoint_machine
 from .driver import INTERRUPTED, Journal, drive
 from .events import Event
@@ -43,12 +43,15 @@ class Checkpoints:
     ) -> Version:
         """Begin a version and return its number, durable; *verb* "suspend" ends the units after it.
 
+        Suspending a suspended job does nothing and returns the version it was suspended with.
         Raises NotAuthorised, Busy, Unsupported (ended, capability missing, blockers),
         StoreFull, Degraded, TimedOut; nothing has happened to the job then.
         """
         registry = self._parts.registry
         job = registry.get(job_id)
         access.require(caller, job.spec.owner, verb, job_id)
+        if (verb, job.state) in ALREADY and job_id not in registry.operations:
+            return job.checkpoint.version if job.checkpoint else NO_VERSION
         operation = registry.acquire(job_id, verb)
         try:
             saving = await self._begin(job, request, verb, operation)

@@ -10,10 +10,10 @@ import trio
 from ..catalog import operations
 from ..errors import CkptfsError, Corrupt, NotFound, TimedOut, Unsupported
 from ..ids import JobId, UnitName, Version, make_job_id
-from ..jobs.lifecycle import refusal
+from ..jobs.lifecycle import ALREADY, refusal
 from ..model import Caller, Head, JobState, UnitFacts
 from ..security import access
-from .api import Job, Outcome, RestartRequest, UnitStatus
+from .api import NO_VERSION, Job, Outcome, RestartRequest, UnitStatus
 from .cloning import running_relatives, shared_files_refusal
 from .cpx import UNIT_DOCUMENT, UNIT_DOCUMENT_MAX, parse_unit
 from .driver import INTERRUPTED, Journal, drive
@@ -38,12 +38,15 @@ class Restarts:
     ) -> tuple[JobId, Version]:
         """Begin a restart; return the job that comes to life (new for a clone) and the version.
 
+        Resuming a running job does nothing and returns the version it was last restarted from.
         Raises NotAuthorised, NotFound, Busy, Corrupt (naming file and block),
         Unsupported (this machine cannot); nothing has been touched then.
         """
         registry = self._parts.registry
         job = registry.get(job_id)
         access.require(caller, job.spec.owner, verb, job_id)
+        if (verb, job.state) in ALREADY and job_id not in registry.operations:
+            return job_id, job.restart.version if job.restart else NO_VERSION
         version = self._choose(job, request)
         refused = refusal("clone" if request.as_clone else verb, job_id, job.state)
         if refused:

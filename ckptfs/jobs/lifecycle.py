@@ -41,6 +41,10 @@ NEVER: Final[Mapping[str, str]] = {
 }
 
 
+# Asked for what is so already: succeeds and changes nothing (``interface.md`` 2.4).
+ALREADY: Final = frozenset({("suspend", JobState.SUSPENDED), ("resume", JobState.RUNNING)})
+
+
 def refusal(verb: str, job: JobId, state: JobState) -> CkptfsError | None:
     """Return why *verb* is refused in *state*: Busy (EBUSY), Unsupported (EOPNOTSUPP), or None."""
     if state in ALLOWED[verb]:

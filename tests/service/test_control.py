@@ -198,6 +198,30 @@ def test_killing_while_saving_ends_the_job(tmp_path):
     play(main)
 
 
+def test_what_is_so_already_is_no_error(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            assert await w.service.request_resume(job.id, OWNER) == 0
+            await w.service.request_suspend(job.id, OWNER)
+            with pytest.raises(Busy):  # it is not suspended yet
+                await w.service.request_suspend(job.id, OWNER)
+            await w.saved(job)
+            assert await w.service.request_suspend(job.id, OWNER) == 1
+            assert (job.versions, job.state) == ([1], JobState.SUSPENDED)
+            with pytest.raises(NotAuthorised):
+                await w.service.request_suspend(job.id, STRANGER)
+            assert await w.service.request_resume(job.id, OWNER) == 1
+            await w.restarted(job)
+            assert await w.service.request_resume(job.id, OWNER) == 1
+            assert job.events["restarted"] == 1
+            assert job.error == ""
+            with pytest.raises(NotAuthorised):
+                await w.service.request_resume(job.id, STRANGER)
+
+    play(main)
+
+
 def test_a_suspended_job_can_be_ended(tmp_path):
     async def main():
         async with world(tmp_path) as w:

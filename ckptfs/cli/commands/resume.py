@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from ..entry import mount_of
+from ..entry import mount_of, warn
 from ..naming import find_job
 from ..operations import add_operation_options, carry_out, version_answered
 
@@ -20,4 +20,7 @@ def run(args: argparse.Namespace) -> int:
     mount = mount_of(args)
     job = find_job(mount, args.job)
     version = version_answered("resume", mount.write(f"{job}/ctl/resume", "1"))
+    if not version:
+        warn(f"{job} is running already")
+        return 0
     return carry_out(mount, job, "restart", version, args)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ...errors import CheckpointerFailed
-from ..entry import mount_of
+from ..entry import mount_of, warn
 from ..naming import find_job
 from ..operations import add_operation_options, carry_out, version_answered
 from ..waiting import wait_for_state
@@ -23,6 +23,9 @@ def run(args: argparse.Namespace) -> int:
     mount = mount_of(args)
     job = find_job(mount, args.job)
     version = version_answered("suspend", mount.write(f"{job}/ctl/suspend", "1"))
+    if not version:
+        warn(f"{job} is suspended already; the version it was suspended with has been removed")
+        return 0
     code = carry_out(mount, job, "checkpoint", version, args)
     if not args.no_wait:
         state = wait_for_state(mount, job, frozenset({"suspended", "running"}))
