@@ -29,7 +29,7 @@ import trio
 from .coordinator.service import Coordinator, make_parts
 from .doctor.gate import require
 from .errors import CannotRun, CkptfsError
-from .fs.mount import MountOptions, serve
+from .fs.mount import MountOptions, make_room, serve
 from .node.agent import Agent
 from .node.rundir import NodePaths
 from .store.api import Store
@@ -70,6 +70,7 @@ def parse_arguments(argv: Sequence[str]) -> Settings:
 async def run(settings: Settings) -> None:
     """Serve until SIGTERM, SIGINT or umount.  Raises CkptfsError when it cannot begin."""
     check_places(settings.store, settings.mountpoint)
+    make_room(settings.mountpoint)  # before a store is made for nothing
     require()
     store = open_store(settings.store, create=True)
     move_log(settings)

@@ -17,7 +17,7 @@ import pyfuse3
 import trio
 
 from ..coordinator.api import Service
-from ..errors import Busy, CannotRun, NotADirectory
+from ..errors import Busy, CannotRun, NotADirectory, NotEmpty, NotFound
 from .boundary import is_dead_mount
 from .mountinfo import MountPoint, find_mount, parse_mountinfo
 from .operations import CkptfsOperations
@@ -60,10 +60,10 @@ async def serve(
     """Mount *service* on *mountpoint* and serve until it is unmounted or this is cancelled.
 
     Started when the mount answers.  Always unmounts (lazily where it is in
-    use).  Raises CannotRun, NotADirectory, Busy.
+    use).  Raises CannotRun and what `make_room` raises.
     """
     check_machine()
-    await trio.to_thread.run_sync(_make_room, mountpoint)
+    await trio.to_thread.run_sync(make_room, mountpoint)
     parts = build_parts(
         service,
         clock_ns=time.time_ns,
@@ -96,8 +96,11 @@ def _invalidate(parent: int, name: bytes, removed: int) -> None:
     )
 
 
-def _make_room(mountpoint: Path) -> None:
-    """Take a dead mount away; refuse what cannot be mounted on.  Raises NotADirectory, Busy."""
+def make_room(mountpoint: Path) -> None:
+    """Take a dead mount away; refuse what cannot be mounted on.  Blocks; may be repeated.
+
+    Raises NotFound, NotADirectory, Busy, NotEmpty (the mount would hide what is there).
+    """
     path = str(mountpoint)
     if is_dead_mount(path):
         log.warning("%s is a mount whose service has gone: taking it away", path)
@@ -105,8 +108,16 @@ def _make_room(mountpoint: Path) -> None:
     present = find_mount(parse_mountinfo(MOUNTINFO.read_text()), os.path.abspath(path))
     if present is not None and present.type.endswith(f".{TYPE}"):
         raise Busy(f"{path} is mounted already")
-    if not mountpoint.is_dir():
-        raise NotADirectory(f"{path} is not a directory")
+    try:
+        hidden = sorted(os.listdir(path))
+    except FileNotFoundError as error:
+        raise NotFound(f"{path} does not exist") from error
+    except NotADirectoryError as error:
+        raise NotADirectory(f"{path} is not a directory") from error
+    if hidden:
+        raise NotEmpty(
+            f"{path} is not empty: a mount would hide {hidden[0]!r}; choose an empty directory"
+        )
 
 
 async def _settle(mountpoint: Path, task_status: trio.TaskStatus[None]) -> None:

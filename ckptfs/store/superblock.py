@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from ..errors import Busy, CannotRun, Corrupt, NotEmpty, NotFound
+from ..errors import Busy, CannotRun, Corrupt, NotADirectory, NotEmpty, NotFound
 from . import layout
 from .syscalls import Syscalls, write_durably
 
@@ -42,9 +42,12 @@ class Superblock:
 def create_store(directory: Path, calls: Syscalls) -> None:
     """Make an empty store.  FORMAT is written last: before it, there is no store.
 
-    Raises NotEmpty when something else lies there, OSError.
+    Raises NotEmpty when something else lies there, NotADirectory, OSError.
     """
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError) as error:
+        raise NotADirectory(f"{error.filename or directory} is not a directory") from error
     strangers = {entry.name for entry in calls.scan(directory)} - _own_names()
     if strangers:
         raise NotEmpty(f"{directory} is not a store and not empty: it holds {min(strangers)!r}")

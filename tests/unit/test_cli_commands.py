@@ -308,6 +308,13 @@ def test_a_mount_point_in_nowhere_is_refused(tmp_path, capsys):
     assert "make it first" in err
 
 
+@pytest.mark.parametrize("words", [["mount", ""], ["mount", "--store", "", "/ckpt"]])
+def test_an_empty_name_is_not_this_directory(capsys, words):
+    code, _, err = run(capsys, *words)
+    assert code == 2
+    assert "empty name" in err
+
+
 def test_unmounting_what_is_not_mounted_is_refused(tmp_path, capsys):
     code, _, err = run(capsys, "umount", str(tmp_path))
     assert code == 3

@@ -6,9 +6,10 @@ import os
 from pathlib import Path
 
 import pytest
+import trio
 
 from ckptfs import daemon
-from ckptfs.errors import CannotRun, NotFound
+from ckptfs.errors import CannotRun, NotADirectory, NotEmpty, NotFound
 
 
 @pytest.mark.parametrize(
@@ -28,6 +29,24 @@ def test_store_and_mount_lie_apart(store, mountpoint, refused):
             daemon.check_places(Path(store), Path(mountpoint))
     else:
         daemon.check_places(Path(store), Path(mountpoint))
+
+
+@pytest.mark.parametrize(
+    ("place", "error"),
+    [
+        ("missing", NotFound),
+        ("file", NotADirectory),
+        ("full", NotEmpty),
+    ],
+)
+def test_an_unfit_mount_point_is_refused_before_there_is_a_store(tmp_path, place, error):
+    (tmp_path / "file").touch()
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine").touch()
+    words = ["--store", str(tmp_path / "store"), str(tmp_path / place)]
+    with pytest.raises(error, match=place):
+        trio.run(daemon.run, daemon.parse_arguments(words))
+    assert not (tmp_path / "store").exists()
 
 
 def test_paths_are_absolute_whatever_the_caller_says():

@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptfs.errors import CannotRun, Corrupt, InvalidInput, Unsupported
+from ckptfs.errors import CannotRun, Corrupt, InvalidInput, NotADirectory, Unsupported
 from ckptfs.ids import JobId, UnitName, Version
 from ckptfs.model import FileEntry
 from ckptfs.store.check import check
@@ -250,3 +250,10 @@ def test_many_versions_of_a_changing_program(tmp_path_factory, history):
 
     trio.run(main)
     assert check(directory / "s") == []
+
+
+@pytest.mark.parametrize("place", ["file", "file/store"])
+def test_a_store_cannot_be_made_in_a_file(tmp_path, place):
+    (tmp_path / "file").touch()
+    with pytest.raises(NotADirectory, match="file"):
+        open_store(tmp_path / place, create=True)

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from ...errors import CannotRun, NotADirectory, NotFound
+from ...errors import CannotRun, InvalidInput, NotADirectory, NotFound
 from ..entry import warn
 
 EXAMPLES = """\
@@ -79,6 +79,8 @@ def prepare_mountpoint(mountpoint: Path) -> bool:
 
 def run(args: argparse.Namespace) -> int:
     """Start the daemon and return when the mount serves."""
+    if not args.store or not args.mountpoint:
+        raise InvalidInput("an empty name is no directory")  # it would stand for this one
     store, mountpoint = (Path(os.path.realpath(path)) for path in (args.store, args.mountpoint))
     is_new = prepare_mountpoint(mountpoint)
     if args.foreground:
