@@ -228,7 +228,8 @@ class Checkpoints:
         if saving.killed == set(saving.ports):
             job.state = JobState.SUSPENDED
             job.events["suspended"] += 1
-            parts.registry.save_later_if_full(job)
+        parts.registry.save_later_if_full(job)  # also for the counters; the job runs by now
+        if job.state is JobState.SUSPENDED:
             parts.registry.end_incarnation(job, parts.node)
         apply_retention(parts, job)
 

@@ -217,4 +217,6 @@ class Registry:
             clone_of=job.clone_of,
             stdout=job.stdout,
             stderr=job.stderr,
+            events=dict(job.events),
+            stat=dict(job.stat),
         )

@@ -71,6 +71,8 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
         clone_of=record.clone_of,
         changed_ns=record.created_ns,
     )
+    job.events |= {name: record.events.get(name, 0) for name in job.events}
+    job.stat |= {name: record.stat.get(name, 0) for name in job.stat}
     if record.exit_code is not None:
         job.exit = Exit(record.exit_code, record.exit_signal)
     translib = default_translib(parts)

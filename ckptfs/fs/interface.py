@@ -241,7 +241,7 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "events",
         0o444,
-        "Counters of what happened to the job; they only grow.",
+        "Counters of what happened to the job; they only grow, also when the service is restarted.",
         "$ grep complete heat.42/ctl/events\ncomplete 7",
         shows.job_events,
         pollable=True,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
 from ..errors import Corrupt, InvalidInput, NotFound
@@ -38,6 +38,8 @@ class JobRecord:
     clone_of: JobId | None
     stdout: str
     stderr: str
+    events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
+    stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
 
 
 def render_record(record: JobRecord) -> bytes:
@@ -65,6 +67,8 @@ def _record(fields: dict[str, Any], jsdl: str) -> JobRecord:
     fields["state"] = JobState(fields["state"])
     fields["protocol"] = Protocol(fields["protocol"])
     fields["units"] = {parse_unit_name(unit): node for unit, node in fields["units"].items()}
+    for name in ("events", "stat"):  # records made before there were any have none
+        fields[name] = {str(key): int(value) for key, value in fields.get(name, {}).items()}
     fields["spec"] = _spec(fields["spec"], jsdl)
     return JobRecord(**fields)
 

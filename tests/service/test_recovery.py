@@ -72,6 +72,25 @@ def test_the_catalog_can_be_deleted(tmp_path):
     play(main)
 
 
+def test_counters_survive(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.checkpoint(job)
+            await w.kill(job)
+            await w.restart(job, 1)
+            events, stat = dict(job.events), dict(job.stat)
+            assert (events["complete"], events["killed"], events["restarted"]) == (2, 1, 1)
+            assert (stat["checkpoints"], stat["restarts"]) == (2, 1)
+            assert stat["last_saved_bytes"] > 0
+        async with world(tmp_path, node=w.node, store=w.store) as w:
+            job = w.service.job(job.id)
+            assert (job.events, job.stat) == (events, stat)
+
+    play(main)
+
+
 def test_a_damaged_catalog_is_put_aside(tmp_path):
     async def main():
         async with world(tmp_path) as w:
