@@ -120,6 +120,10 @@ class OpenFile:
     pid: int  # in the unit's pid namespace
     fd: int  # -1 for a mapping
     copy: str = ""  # name below files/ in the unit's image when saved whole, else ""
+    # What stood before size_bytes, to tell the file's content of then from that of another run;
+    # "": not known, because the file is not written at its end (or the record is older).
+    tail_bytes: int = 0
+    tail_hash: str = ""  # hex
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,6 +56,8 @@ def render_unit(job: JobId, version: Version, facts: UnitFacts) -> bytes:
         _attributes(element, **{name: str(getattr(file, name)) for name in _NUMBERS})
         if file.copy:
             element.set("copy", _armour(file.copy))
+        if file.tail_hash:
+            _attributes(element, tail_bytes=str(file.tail_bytes), tail_hash=_armour(file.tail_hash))
     return _bytes(root)
 
 
@@ -125,7 +127,11 @@ def render_job(
 def _file(element: Element) -> OpenFile:
     numbers = {name: int(element.attrib[name]) for name in _NUMBERS}
     return OpenFile(
-        path=_plain(element.attrib["path"]), copy=_plain(element.get("copy", "")), **numbers
+        path=_plain(element.attrib["path"]),
+        copy=_plain(element.get("copy", "")),
+        tail_bytes=int(element.get("tail_bytes", "0")),
+        tail_hash=_plain(element.get("tail_hash", "")),
+        **numbers,
     )
 
 

@@ -1,9 +1,8 @@
-"""The regular files a unit has open for writing: recorded while frozen, put back at a restart.
+"""The regular files a unit has open for writing, recorded while it is frozen.
 
-CRIU restores an append-only file that has grown, exits 0, and the lines written
-after the checkpoint come twice.  So whatever a file holds beyond the checkpoint
-is moved to ``<file>.<suffix>`` and the file cut to its recorded size, through a
-descriptor whose inode was compared.  All files are checked before one is touched.
+Of a file that is written at its end, the hash of its last bytes is recorded
+too: it tells later whether the file still holds what it held (`tails`).
+`putting_back` is the other half.
 """
 
 from __future__ import annotations
@@ -11,19 +10,14 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 
-from ..errors import CheckpointerFailed, Forbidden, NotAuthenticated, NotFound
 from ..model import OpenFile
 from . import procfs, rollback
 from .credentials import Rights
-from .outputs import copy_range, free_name, give_to, open_existing
+from .tails import Mark, whole_file
 
 _WRITABLE = (os.O_WRONLY, os.O_RDWR)
-
-
-# -- while frozen --------------------------------------------------------------------------------
 
 
 def record_open_files(pids: Sequence[int]) -> tuple[OpenFile, ...]:
@@ -32,10 +26,40 @@ def record_open_files(pids: Sequence[int]) -> tuple[OpenFile, ...]:
     Sorted by path, then process.  Unlinked files are the checkpointer's business.
     """
     found: list[OpenFile] = []
+    marks: dict[tuple[int, int], Mark | None] = {}
     for status in procfs.read_statuses(pids):
-        found += _from_descriptors(status)
+        for item in _from_descriptors(status):
+            found.append(item)
+            if _is_written_at_its_end(item) and (item.device, item.inode) not in marks:
+                marks[item.device, item.inode] = _mark(status.pid, item)
         found += _from_mappings(status)
-    return tuple(sorted(found, key=lambda item: (item.path, item.pid, item.fd)))
+    marked = (_with_mark(item, marks.get((item.device, item.inode))) for item in found)
+    return tuple(sorted(marked, key=lambda item: (item.path, item.pid, item.fd)))
+
+
+def _is_written_at_its_end(item: OpenFile) -> bool:
+    """Whether what is before the end stays as it is, as far as one can see."""
+    return bool(item.flags & os.O_APPEND) or item.position == item.size_bytes
+
+
+def _mark(pid: int, item: OpenFile) -> Mark | None:
+    """Return the mark of a file as it is now, None when it cannot be read."""
+    try:
+        fd = os.open(f"/proc/{pid}/fd/{item.fd}", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+    try:
+        return whole_file(fd).mark_at(item.size_bytes)
+    except OSError:
+        return None
+    finally:
+        os.close(fd)
+
+
+def _with_mark(item: OpenFile, mark: Mark | None) -> OpenFile:
+    if mark is None or mark.size_bytes != item.size_bytes:
+        return item
+    return replace(item, tail_bytes=mark.window, tail_hash=mark.digest)
 
 
 def _from_descriptors(status: procfs.Status) -> Iterator[OpenFile]:
@@ -58,7 +82,8 @@ def _from_mappings(status: procfs.Status) -> Iterator[OpenFile]:
             continue
         seen.add(mapping.path)
         try:
-            there = os.stat(mapping.path, follow_symlinks=False)
+            # As the process sees it: the logs of a clone have other names outside.
+            there = os.stat(f"/proc/{status.pid}/root{mapping.path}", follow_symlinks=False)
         except OSError:
             continue
         # The maps file shows another device number than stat(2) on some file systems (btrfs).
@@ -98,98 +123,3 @@ def save_copies(
 def one_per_inode(files: Sequence[OpenFile]) -> tuple[OpenFile, ...]:
     """Return one entry for each file, however often it is open."""
     return tuple({(item.device, item.inode): item for item in files}.values())
-
-
-# -- at a restart --------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Cut:
-    """A file that has grown: checked, and open."""
-
-    item: OpenFile
-    fd: int
-    size_bytes: int  # present
-
-
-def put_back(
-    files: Sequence[OpenFile], directory_fd: int, suffix: str, rights: Rights, *, same_boot: bool
-) -> tuple[str, ...]:
-    """Put the files back as they were at the checkpoint; return the names that now keep the rest.
-
-    Blocks; call it in a worker thread.  *same_boot*: device numbers may be
-    compared.  Raises NotFound, Forbidden, NotAuthenticated naming the file;
-    nothing has been touched then.
-    """
-    single = one_per_inode(files)
-    copied = [item for item in single if item.copy]
-    cuts: list[_Cut] = []
-    kept: list[str] = []
-    copies = rollback.open_copies(copied, directory_fd)
-    try:
-        for item in single:
-            with rights.on(item.path):
-                if item.copy:
-                    rollback.check(item)
-                elif cut := _check(item, same_boot=same_boot):
-                    cuts.append(cut)
-        for cut in cuts:
-            with rights.on(cut.item.path):
-                kept.append(_cut(cut, suffix))
-        for item in copied:
-            with rights.on(item.path):
-                kept += rollback.put_back(item, copies, suffix)
-        return tuple(kept)
-    except OSError as bad:
-        raise CheckpointerFailed(f"{bad.filename or 'a file of the job'}: {bad.strerror}") from None
-    finally:
-        copies.close()
-        for cut in cuts:
-            os.close(cut.fd)
-
-
-def _check(item: OpenFile, *, same_boot: bool) -> _Cut | None:
-    """Compare a file with its record; return it open when it has grown.  Touches nothing."""
-    try:
-        fd = open_existing(item.path, os.O_RDWR)
-    except FileNotFoundError:
-        raise NotFound(f"a file that the job had open for writing is gone: {item.path}") from None
-    except PermissionError:
-        raise NotAuthenticated(
-            f"the job's owner may not write the file any more: {item.path}"
-        ) from None
-    except OSError as bad:
-        raise Forbidden(
-            f"a file that the job had open cannot be used: {item.path}: {bad.strerror}"
-        ) from None
-    there = os.fstat(fd)
-    why = _difference(item, there, same_boot=same_boot)
-    if why or there.st_size == item.size_bytes:
-        os.close(fd)
-        if why:
-            raise Forbidden(f"a file that the job had open for writing {why}: {item.path}")
-        return None
-    return _Cut(item, fd, there.st_size)
-
-
-def _difference(item: OpenFile, there: os.stat_result, *, same_boot: bool) -> str:
-    replaced = there.st_ino != item.inode or (same_boot and there.st_dev != item.device)
-    if replaced or not stat.S_ISREG(there.st_mode):
-        return "was replaced since the checkpoint"
-    if there.st_size < item.size_bytes:
-        return f"is shorter than at the checkpoint ({there.st_size} bytes, then {item.size_bytes})"
-    return ""
-
-
-def _cut(cut: _Cut, suffix: str) -> str:
-    """Keep the tail beside the file, durably, then cut the file: in this order, for a crash."""
-    name, tail = free_name(Path(cut.item.path), suffix, cut.item.mode)
-    try:
-        give_to(tail, cut.item.uid, cut.item.gid)
-        copy_range(cut.fd, tail, cut.item.size_bytes, cut.size_bytes - cut.item.size_bytes)
-        os.fsync(tail)
-    finally:
-        os.close(tail)
-    os.ftruncate(cut.fd, cut.item.size_bytes)
-    os.fsync(cut.fd)
-    return name

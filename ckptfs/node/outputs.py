@@ -36,8 +36,8 @@ def give_to(fd: int, uid: int, gid: int) -> None:
         os.fchown(fd, uid, gid)
 
 
-def copy_range(source: int, target: int, offset: int, count: int) -> None:
-    """Append *count* bytes of *source* from *offset* to *target*; *source* keeps its position."""
+def copy_range(source: int, target: int, offset: int, count: int, at: int = 0) -> None:
+    """Copy *count* bytes of *source* from *offset* to *target* from *at*; no position moves."""
     while count:
         data = os.pread(source, min(count, _PIECE), offset)
         if not data:
@@ -46,4 +46,40 @@ def copy_range(source: int, target: int, offset: int, count: int) -> None:
         count -= len(data)
         view = memoryview(data)
         while view:
-            view = view[os.write(target, view) :]
+            written = os.pwrite(target, view, at)
+            at += written
+            view = view[written:]
+
+
+def same_content(first: int, second: int) -> bool:
+    """Whether two open files hold the same bytes."""
+    size = os.fstat(first).st_size
+    if size != os.fstat(second).st_size:
+        return False
+    return all(
+        os.pread(first, _PIECE, offset) == os.pread(second, _PIECE, offset)
+        for offset in range(0, size, _PIECE)
+    )
+
+
+def reserve(fd: int, present: int, size: int) -> None:
+    """Have blocks for *size* bytes allocated beyond the *present* end.  Raises OSError: no space.
+
+    The file is as long as before when it fails.
+    """
+    if size <= present:
+        return
+    try:
+        os.posix_fallocate(fd, present, size - present)
+    except OSError:
+        os.ftruncate(fd, present)
+        raise
+
+
+def sync_directory_of(path: str) -> None:
+    """Make the names in the directory of *path* durable."""
+    directory = os.open(os.path.dirname(path), os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)

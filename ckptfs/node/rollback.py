@@ -18,7 +18,16 @@ from pathlib import Path
 from ..errors import CheckpointerFailed, Corrupt, Forbidden, NotAuthenticated, NotFound
 from ..model import OpenFile
 from .credentials import Rights
-from .outputs import copy_range, free_name, give_to, open_existing
+from .outputs import (
+    copy_range,
+    free_name,
+    give_to,
+    open_existing,
+    reserve,
+    same_content,
+    sync_directory_of,
+)
+from .tails import drop_tail, note_fork, whole_file
 
 COPY_MAX = 64 << 20  # bytes; larger files are cut, not copied
 _FOLDER = "files"
@@ -131,28 +140,85 @@ def open_copies(files: Sequence[OpenFile], directory_fd: int) -> Copies:
     return copies
 
 
-def check(item: OpenFile) -> None:
-    """Check that the file, if there is one, can be written in place.
+class CopyBack:
+    """A file that gets the content of its copy; what it holds is kept beside it whole."""
 
-    Raises Forbidden, NotFound, NotAuthenticated.
-    """
-    path = Path(item.path)
-    if path.is_symlink() or (path.exists() and not path.is_file()):
-        raise Forbidden(f"a file that the job had open for writing was replaced: {path}")
-    if not path.parent.is_dir():
-        raise NotFound(f"the directory of a file that the job had open is gone: {path}")
-    try:
-        os.close(open_existing(item.path, os.O_RDWR))
-    except FileNotFoundError:
-        return
-    except OSError:
-        raise NotAuthenticated(f"the job's owner may not write the file any more: {path}") from None
+    def __init__(self, item: OpenFile, copies: Copies, suffix: str) -> None:
+        self.item = item
+        self._copies, self._suffix = copies, suffix
+        self._fd = -1
+        self._present = 0  # bytes
+        self._is_new = False  # the file was gone
+        self._is_same = False  # nothing to do
+        self._kept: list[str] = []
 
+    def check(self) -> None:
+        """Check that the file, if there is one, can be written in place.
 
-def put_back(item: OpenFile, copies: Copies, suffix: str) -> list[str]:
-    """Put the copy's content into the file, the present content kept; return the names kept."""
-    kept = _move_siblings(item.path, copies.siblings.get(item.copy, []), suffix)
-    return kept + _put_back_one(item, copies.fds[item.copy], suffix)
+        Raises Forbidden, NotFound, NotAuthenticated.
+        """
+        path = Path(self.item.path)
+        if path.is_symlink() or (path.exists() and not path.is_file()):
+            raise Forbidden(f"a file that the job had open for writing was replaced: {path}")
+        if not path.parent.is_dir():
+            raise NotFound(f"the directory of a file that the job had open is gone: {path}")
+        try:
+            self._fd = open_existing(self.item.path, os.O_RDWR)
+        except FileNotFoundError:
+            return
+        except OSError:
+            raise NotAuthenticated(
+                f"the job's owner may not write the file any more: {path}"
+            ) from None
+        self._present = os.fstat(self._fd).st_size
+        self._is_same = same_content(self._fd, self._copies.fds[self.item.copy])
+
+    def keep(self) -> None:
+        """Keep the present content beside the file, durably; make a file that is gone again."""
+        if self._fd < 0:
+            flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+            self._fd = os.open(self.item.path, flags, self.item.mode)
+            self._is_new = True
+            os.fchmod(self._fd, self.item.mode)
+            give_to(self._fd, self.item.uid, self.item.gid)
+        elif not self._is_same:
+            name, beside = free_name(Path(self.item.path), self._suffix, self.item.mode)
+            self._kept.append(name)
+            try:
+                give_to(beside, self.item.uid, self.item.gid)
+                copy_range(self._fd, beside, 0, self._present)
+                note_fork(name, beside, whole_file(self._fd).mark_at(0))
+                os.fsync(beside)
+            finally:
+                os.close(beside)
+        reserve(self._fd, self._present, self.item.size_bytes)
+        sync_directory_of(self.item.path)
+
+    def undo(self) -> None:
+        """Drop what was made."""
+        for name in self._kept:
+            drop_tail(name)
+        self._kept.clear()
+        if self._is_new:
+            Path(self.item.path).unlink(missing_ok=True)
+        elif self._fd >= 0 and self._present < self.item.size_bytes:
+            os.ftruncate(self._fd, self._present)
+
+    def act(self) -> list[str]:
+        """Move newer journals aside, then give the file the content of its copy, in place."""
+        siblings = self._copies.siblings.get(self.item.copy, [])
+        moved = _move_siblings(self.item.path, siblings, self._suffix)
+        if not self._is_same:
+            source = self._copies.fds[self.item.copy]
+            copy_range(source, self._fd, 0, self.item.size_bytes)
+            os.ftruncate(self._fd, self.item.size_bytes)
+            os.fsync(self._fd)
+        return moved + self._kept
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._fd >= 0:
+            os.close(self._fd)
 
 
 def _open_copy(directory_fd: int, name: str) -> int:
@@ -181,39 +247,4 @@ def _move_siblings(path: str, then: Sequence[str], suffix: str) -> list[str]:
         os.close(fd)
         old.rename(new)
         kept.append(new)
-    return kept
-
-
-def _open_target(item: OpenFile, suffix: str) -> tuple[int, list[str]]:
-    """Open the file in place with its present content kept beside, or make it again."""
-    try:
-        target = open_existing(item.path, os.O_RDWR)
-    except FileNotFoundError:
-        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        target = os.open(item.path, flags, item.mode)
-        os.fchmod(target, item.mode)
-        give_to(target, item.uid, item.gid)
-        return target, []
-    try:
-        name, beside = free_name(Path(item.path), suffix, item.mode)
-        try:
-            give_to(beside, item.uid, item.gid)
-            copy_range(target, beside, 0, os.fstat(target).st_size)
-            os.fsync(beside)
-        finally:
-            os.close(beside)
-    except BaseException:
-        os.close(target)
-        raise
-    return target, [name]
-
-
-def _put_back_one(item: OpenFile, source: int, suffix: str) -> list[str]:
-    target, kept = _open_target(item, suffix)
-    try:
-        os.ftruncate(target, 0)
-        copy_range(source, target, 0, item.size_bytes)
-        os.fsync(target)
-    finally:
-        os.close(target)
     return kept

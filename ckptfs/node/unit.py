@@ -20,7 +20,7 @@ from ..model import OpenFile
 from ..translib import freezer
 from ..translib.api import UnitHandle
 from ..translib.registry import make_translib
-from . import blockers, facts, files, procfs
+from . import blockers, facts, files, procfs, putting_back
 from .api import Prepared, Process
 from .cgroup import kill_cgroup
 from .credentials import Rights
@@ -154,7 +154,7 @@ class SupervisedUnit:
         try:
             if not request["clone"]:
                 put_back = partial(
-                    files.put_back,
+                    putting_back.put_back,
                     recorded.files,
                     fd,
                     request["suffix"],

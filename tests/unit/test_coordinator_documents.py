@@ -29,6 +29,8 @@ FILES = st.builds(
     pid=NUMBER,
     fd=st.integers(-1, 1000),
     copy=TEXT,
+    tail_bytes=st.integers(0, 65536),
+    tail_hash=st.text("0123456789abcdef", min_size=1, max_size=32),
 )
 FACTS = st.builds(
     UnitFacts,

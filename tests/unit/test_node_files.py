@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 from ckptfs.errors import Corrupt, Forbidden, NotAuthenticated, NotFound
 from ckptfs.model import OpenFile, Owner
 from ckptfs.node.credentials import Rights, as_owner
-from ckptfs.node.files import put_back, record_open_files, save_copies
+from ckptfs.node.files import record_open_files, save_copies
+from ckptfs.node.putting_back import put_back
 
 ME = Owner(os.getuid(), os.getgid(), (), "me")
 NOBODY = Owner(65534, 65534, (), "nobody")
