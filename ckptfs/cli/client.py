@@ -149,7 +149,7 @@ def _refusal(error: OSError, path: Path, answer: str) -> CkptfsError:
     if cls is None:
         return CannotRun(
             f"{path}: {reason}; if the service has ended (the jobs go on), "
-            "start it again with: ckptfs mount"
+            "start it again with: ckptfs mount, and the --store it had"
         )
     if cls is Corrupt:  # EIO without a sentence is a bug of the service, not damage
         return CkptfsError(f"{path}: {reason}; the service's log says more")
@@ -222,7 +222,7 @@ def open_mount(root: str) -> Mount:
     except OSError as error:
         raise CannotRun(
             f"{path}: {(error.strerror or '').lower()}; the service there has ended (the jobs go "
-            f"on): start it again with: ckptfs mount {path}"
+            f"on): start it again with: ckptfs mount {path}, and the --store it had"
         ) from error
     if not is_served:
         raise CannotRun(f"{path} is not a ckptfs mount; mount one with: ckptfs mount {path}")

@@ -223,6 +223,13 @@ def test_a_job_of_another_user_gets_nothing_that_could_be_a_secret(monkeypatch):
     assert described("heat").env["HOME"] == "/root"
 
 
+def test_a_description_too_large_is_refused_with_what_to_leave_out(tree, capsys):
+    code, _, err = run(capsys, "run", "-e", "A=" + "x" * (1 << 20), "heat")
+    assert code == 2
+    assert "--clean-env" in err
+    assert not (tree.root / "ctl/spool").exists() or not list((tree.root / "ctl/spool").iterdir())
+
+
 def test_run_prints_the_id(tree, capsys):
     tree.put("ctl/submit", "")
     code, out, _ = run(capsys, "run", "heat")

@@ -9,14 +9,12 @@ from pathlib import Path
 
 from ...errors import InvalidInput, NotAuthenticated, NotFound, TooBig
 from ..entry import add_mount_option, mount_of
-from ..submission import submit_document
+from ..submission import DOCUMENT_MAX, submit_document
 
 EXAMPLES = """\
 ckptfs submit heat.jsdl
 sed s/512/1024/ heat.jsdl | ckptfs submit -
 """
-
-DOCUMENT_MAX = 1 << 20  # bytes; the spool takes no more
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
