@@ -9,7 +9,7 @@ import trio
 
 from ..catalog import operations
 from ..errors import CkptfsError, Corrupt, NotFound, TimedOut, Unsupported
-from ..ids import JobId, UnitName, Version, make_job_id
+from ..ids import JobId, UnitName, Version, make_job_id, unit_name
 from ..jobs.lifecycle import ALREADY, refusal
 from ..model import Caller, Head, JobState, UnitFacts
 from ..security import access
@@ -25,6 +25,7 @@ from .supervision import Supervision
 from .versions import latest
 
 log = logging.getLogger(__name__)
+KILLED = "it was killed meanwhile"
 
 
 class Restarts:
@@ -97,14 +98,13 @@ class Restarts:
             if sentence:
                 raise Unsupported(f"{unit} cannot be restarted here: {sentence}")
         running = running_relatives(parts.registry.jobs, job)
-        refused = shared_files_refusal(running, facts.values())
+        logs = parts.directory.log_directory(job.logs_shown_as or job.id).resolve()
+        refused = shared_files_refusal(running, facts.values(), logs)
         if refused:
             raise refused
         # From here to the end no await: state and journal change together.
         target = self._make_clone(job, head) if request.as_clone else job
-        rebuilding = Rebuilding(
-            parts, target, job.id, version, request, facts, bool(running), begun_s
-        )
+        rebuilding = Rebuilding(parts, target, job.id, version, request, facts, begun_s)
         rebuilding.journal_id = operations.begin(
             parts.db, target.id, "restart", version, target.state, parts.clock_ns()
         )
@@ -135,11 +135,13 @@ class Restarts:
         return facts
 
     def _make_clone(self, job: Job, head: Head) -> Job:
-        """Make the record of a new job, which goes on in the original's files.  No await."""
+        """Make the record of a new job, with default logs of its own.  No await."""
         parts = self._parts
         name = job.id.rpartition(".")[0]
         number = parts.directory.next_number(parts.store.jobs())
         clone_id = make_job_id(name, number)
+        logs = parts.directory.log_directory(clone_id)
+        unit = unit_name(1)
         clone = Job(
             id=clone_id,
             spec=replace(job.spec, owner=head.owner),
@@ -147,8 +149,9 @@ class Restarts:
             state=JobState.PENDING,
             keep_last=job.keep_last,
             protocol=job.protocol,
-            stdout=job.stdout,  # CRIU opens the paths that are in the image
-            stderr=job.stderr,
+            stdout=job.spec.stdout or str(logs / f"{unit}.out"),
+            stderr=job.spec.stderr or str(logs / f"{unit}.err"),
+            logs_shown_as=job.logs_shown_as or job.id,
             clone_of=job.id,
         )
         clone.units = {
@@ -194,7 +197,8 @@ class Restarts:
             if machine.phase is RestartPhase.RUNNING:
                 self._running(rebuilding)
             else:
-                self._failed(rebuilding, own, machine.reason or INTERRUPTED)
+                reason = KILLED if own.kill_wanted else machine.reason or INTERRUPTED
+                self._failed(rebuilding, own, reason)
             self._close_journal(rebuilding, machine.reason)
             parts.registry.release(job.id)
             parts.registry.release(rebuilding.source)

@@ -37,7 +37,7 @@ def test_in_place_goes_on_from_the_version(tmp_path):
             assert str(await w.restart(job, 1)) == "1 running"
             assert (job.state, job.exit) == (JobState.RUNNING, None)
             assert w.unit(job).process.progress == pytest.approx(5, abs=0.1)
-            assert w.node.rebuilds == [(job.id, UNIT, "after-1", False)]
+            assert w.node.rebuilds == [(job.id, UNIT, "after-1", None)]
             assert str(await w.checkpoint(job)) == "2 complete"
             await w.kill(job)
             assert str(await w.restart(job, 1)) == "1 running"
@@ -183,7 +183,7 @@ def test_killing_a_job_that_is_being_restarted_ends_the_restart(tmp_path):
             await w.service.request_restart(job.id, OWNER, RestartRequest(1))
             await trio.sleep(1)
             await w.service.request_kill(job.id, OWNER)
-            assert (await w.restarted(job)).word == "failed"
+            assert str(await w.restarted(job)) == "1 failed (it was killed meanwhile)"
             assert job.state is JobState.DONE
             w.check_nothing_left(job)
 
@@ -201,7 +201,7 @@ def test_a_clone_is_a_job_of_its_own(tmp_path):
             clone = w.service.job(JobId(name))
             await w.restarted(clone)
             assert (clone.state_text, clone.clone_of) == ("running", job.id)
-            assert w.node.rebuilds == [(clone.id, UNIT, "after-1", True)]
+            assert w.node.rebuilds == [(clone.id, UNIT, "after-1", job.id)]
             assert job.state is JobState.RUNNING
             assert str(await w.checkpoint(clone)) == "1 complete"
             await w.kill(clone)
@@ -223,8 +223,7 @@ def test_a_clone_never_writes_a_file_beside_its_original(tmp_path):
             await w.kill(job)
             name = JobId(await w.service.request_restart(job.id, OWNER, clone))
             await w.restarted(w.service.job(name))
-            assert w.node.rebuilds[-1] == (name, UNIT, "after-1", False)
-            assert w.service.job(name).stdout == job.stdout
+            assert w.node.rebuilds[-1] == (name, UNIT, "after-1", job.id)
             with pytest.raises(Busy, match=f"{name} runs"):
                 await w.service.request_restart(job.id, OWNER, RestartRequest(1))
 
