@@ -21,7 +21,8 @@ Every control file sits in a directory named `ctl`; `ls ctl` is the manual.
 - What can be decided before a process is touched is the errno of the write; what goes wrong
   later is in `state`, with a reason. A command has {STORE_DEADLINE_S:.0f} s, then it is ETIMEDOUT.
 - The answer can be read from the same descriptor: a version, an id, or `error` and a sentence.
-  `exec 3<>ctl/checkpoint; echo 1 >&3; read -u3 version`. The last failure is in `ctl/error`.
+  `exec 3<>ctl/checkpoint; echo 1 >&3; read -u3 version`. The last failure is in `ctl/error`:
+  look there when a shell (`dash`, as `sh` is on Debian) says `I/O error` whatever the errno was.
 - A read at offset 0 takes a fresh snapshot; later reads continue it.
 - *poll*: `poll(2)` reports POLLPRI once the content has changed since this descriptor last read
   offset 0. Nothing on the mount ever waits in `read` or `write`.
@@ -44,7 +45,9 @@ REMOVAL = """## Removing
 too. A version that is pinned, being read or being restarted is EBUSY and stays whole. Inside a
 version, `unlink` is accepted only as a step towards that: nothing is removed until the version
 itself is, so a file removed by mistake is there again at the next look. `rmdir heat.42` removes an
-ended job without versions, `rm -r heat.42` an ended job with all of them.
+ended job without versions, `rm -r heat.42` an ended job with all of them. **`rm -r` of a job that
+lives ends in EBUSY, but by then it has removed the versions**, as it would empty any directory that
+it cannot remove; pin what must stay.
 Everything else that would change a version is EPERM.
 
 ## Extended attributes

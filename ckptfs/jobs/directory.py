@@ -33,7 +33,7 @@ class JobsDirectory:
         self._root, self._logs = root, logs
         root.mkdir(mode=0o700, exist_ok=True)
         logs.mkdir(exist_ok=True)
-        logs.chmod(0o755)  # passable: owners read their own logs below
+        logs.chmod(0o711)  # passable: owners read their own logs below, and list nobody's jobs
 
     def log_directory(self, job: JobId) -> Path:
         """Return where the node puts the default output files of *job*, ``<unit>.out|err``."""
@@ -78,14 +78,24 @@ class JobsDirectory:
                 troubles.append(f"{job}: {error}")
         return records, troubles
 
-    def remove(self, job: JobId, *, keep_logs: bool = False) -> None:
-        """Remove record and logs.  Harmless when repeated.  *keep_logs*: a clone writes there."""
+    def remove(self, job: JobId, *, keep_log_directory: bool = False) -> None:
+        """Remove record and logs.  Harmless when repeated.
+
+        *keep_log_directory*: clones have their own mounted over it; its files go all the same.
+        """
         # The record goes first: a job is there or not, never half.
         (self._root / job / RECORD).unlink(missing_ok=True)
         shutil.rmtree(self._root / job, ignore_errors=True)
-        if not keep_logs:
-            shutil.rmtree(self.log_directory(job), ignore_errors=True)
+        if keep_log_directory:
+            for path in self.log_directory(job).glob("*"):
+                path.unlink(missing_ok=True)
+        else:
+            self.remove_logs(job)
         _sync_directory(self._root)
+
+    def remove_logs(self, job: JobId) -> None:
+        """Remove the log directory of a job.  Harmless when repeated."""
+        shutil.rmtree(self.log_directory(job), ignore_errors=True)
 
     def _names(self) -> list[JobId]:
         names: list[JobId] = []
