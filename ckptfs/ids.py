@@ -24,7 +24,9 @@ def parse_job_name(text: str) -> str:
     Raises InvalidInput (EINVAL).
     """
     if not _NAME.match(text) or text in {"ctl", "latest"}:
-        raise InvalidInput(f"a job name is 1 to {JOB_NAME_MAX} letters, digits and _.+- , not {text!r}")
+        raise InvalidInput(
+            f"a job name is 1 to {JOB_NAME_MAX} letters, digits and _.+- , not {text!r}"
+        )
     return text
 
 
