@@ -157,7 +157,7 @@ class FakeNode:
         self.rebuild_failure: CkptfsError | None = None
         self.restart_refusal = ""
         self.forgotten: list[tuple[JobId, UnitName]] = []
-        self.rebuilds: list[tuple[JobId, UnitName, str, bool]] = []
+        self.rebuilds: list[tuple[JobId, UnitName, str, JobId | None]] = []
         self._places: dict[tuple[JobId, UnitName], _Place] = {}
         self._callbacks: list[ExitCallback] = []
         self._next_pid = FIRST_PID
@@ -214,7 +214,8 @@ class FakeNode:
         directory: Path,
         *,
         suffix: str,
-        clone: bool,
+        logs_shown_as: JobId | None = None,
+        logs_copied_from: JobId | None = None,
     ) -> FakeUnit:
         await trio.lowlevel.checkpoint()
         failure, self.rebuild_failure = self.rebuild_failure, None
@@ -224,7 +225,7 @@ class FakeNode:
         self.translib.processes.pop(port._handle.unit, None)
         self.translib._orders.pop(port._handle.unit, None)
         await port.rebuild(directory)
-        self.rebuilds.append((job, unit, suffix, clone))
+        self.rebuilds.append((job, unit, suffix, logs_copied_from))
         self._places[job, unit] = _Place(port)
         return port
 

@@ -90,6 +90,7 @@ class Job:
     stdout: str = ""  # path of the file, also when it is the default one
     stderr: str = ""
     clone_of: JobId | None = None
+    logs_shown_as: JobId | None = None  # whose log paths its images name, when not its own
     changed_ns: int = 0
     removed: bool = False
 

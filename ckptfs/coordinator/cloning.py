@@ -1,17 +1,19 @@
 """When two incarnations of one image may run beside each other.  Pure.
 
 A restart, in place or as a clone, opens the very files that the image had open
-for writing.  Two processes writing one file would tear the promise that output
-files hold each line exactly once, so: a clone beside a running relative is
-legal only when the version has no file open for writing.  When every relative
-is at rest, the clone takes the files over: they are put back to the checkpoint
-like in a restart in place (what was behind it is kept as ``<file>.after-<v>``),
-and the clone goes on in them.
+for writing, but for the default logs: of those a clone has its own.  Two
+processes writing one file would tear the promise that output files hold each
+line exactly once, so: a restart beside a running relative is legal only when
+the version has no other file open for writing.  When every relative is at rest,
+a clone takes the files over: they are put back to the checkpoint like in a
+restart in place (what was behind it is kept as ``<file>.after-<v>``), and the
+clone goes on in them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 
 from ..errors import Busy, CkptfsError
 from ..ids import JobId
@@ -44,10 +46,14 @@ def running_relatives(jobs: Mapping[JobId, Job], job: Job) -> list[JobId]:
 
 
 def shared_files_refusal(
-    running: Sequence[JobId], facts: Iterable[UnitFacts]
+    running: Sequence[JobId], facts: Iterable[UnitFacts], logs: Path
 ) -> CkptfsError | None:
-    """Return why an image cannot be rebuilt beside *running* (Busy: legal later), or None."""
-    files = sorted({file.path for unit in facts for file in unit.files})
+    """Return why an image cannot be rebuilt beside *running* (Busy: legal later), or None.
+
+    *logs*: the directory of default logs that the image names.
+    """
+    paths = {file.path for unit in facts for file in unit.files}
+    files = sorted(path for path in paths if Path(path).parent != logs)
     if not running or not files:
         return None
     return Busy(f"{running[0]} runs and writes {files[0]}, as this version does: kill it first")

@@ -166,10 +166,12 @@ class Control:
             raise NotEmpty(f"{job_id} still has {len(job.versions)} versions")
         for unit in job.units:
             self._parts.node.forget(job_id, unit)
-        needed = any(
-            job.stdout == entry.stdout for entry in registry.jobs.values() if entry is not job
-        )
-        self._parts.directory.remove(job_id, keep_logs=needed)
+        others = [entry for entry in registry.jobs.values() if entry is not job]
+        shown = {entry.logs_shown_as for entry in others}
+        self._parts.directory.remove(job_id, keep_log_directory=job_id in shown)
+        first = job.logs_shown_as
+        if first and first not in shown and first not in registry.jobs:
+            self._parts.directory.remove_logs(first)
         registry.drop(job_id)
         try:
             catalog_jobs.remove_job(self._parts.db, job_id)

@@ -34,7 +34,6 @@ class Rebuilding:
     version: Version
     request: RestartRequest
     facts: Mapping[UnitName, UnitFacts]
-    beside_others: bool  # a relative runs (and no file is shared): no file is put back
     begun_s: float
     journal_id: int = 0
     ports: dict[UnitName, UnitPort] = field(default_factory=dict[UnitName, UnitPort])
@@ -77,7 +76,8 @@ class Rebuilding:
             self.facts[unit],
             self.parts.image_directory(self.source, self.version, unit),
             suffix=f"after-{self.version}",
-            clone=self.beside_others,
+            logs_shown_as=self.job.logs_shown_as,
+            logs_copied_from=self.source if self.source != self.job.id else None,
         )
         self.ports[unit] = port
         self.parts.registry.incarnations[self.job.id].ports[unit] = port

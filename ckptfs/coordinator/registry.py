@@ -217,6 +217,7 @@ class Registry:
             clone_of=job.clone_of,
             stdout=job.stdout,
             stderr=job.stderr,
+            logs_shown_as=job.logs_shown_as,
             events=dict(job.events),
             stat=dict(job.stat),
         )

@@ -69,6 +69,7 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
         stdout=record.stdout,
         stderr=record.stderr,
         clone_of=record.clone_of,
+        logs_shown_as=record.logs_shown_as,
         changed_ns=record.created_ns,
     )
     job.events |= {name: record.events.get(name, 0) for name in job.events}

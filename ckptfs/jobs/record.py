@@ -38,6 +38,7 @@ class JobRecord:
     clone_of: JobId | None
     stdout: str
     stderr: str
+    logs_shown_as: JobId | None = None  # a clone: whose log paths its images name
     events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
 
@@ -63,7 +64,8 @@ def parse_record(document: bytes, jsdl: str) -> JobRecord:
 
 def _record(fields: dict[str, Any], jsdl: str) -> JobRecord:
     fields["id"] = parse_job_id(fields["id"])
-    fields["clone_of"] = parse_job_id(fields["clone_of"]) if fields["clone_of"] else None
+    for name in ("clone_of", "logs_shown_as"):
+        fields[name] = parse_job_id(fields[name]) if fields.get(name) else None
     fields["state"] = JobState(fields["state"])
     fields["protocol"] = Protocol(fields["protocol"])
     fields["units"] = {parse_unit_name(unit): node for unit, node in fields["units"].items()}

@@ -28,6 +28,7 @@ from .isolation import decode_failure
 from .orders import Launch, store_launch
 from .records import open_file_from, prepared_from, process_from, to_json
 from .rundir import (
+    LogView,
     NodePaths,
     UnitPaths,
     load_exit,
@@ -104,10 +105,16 @@ class SupervisedUnitPort:
         answer = await self._client.request("processes", timeout_s=ANSWER_TIMEOUT_S)
         return tuple(process_from(item) for item in answer)
 
-    async def rebuild(self, facts: UnitFacts, directory: Path, *, suffix: str, clone: bool) -> None:
+    async def rebuild(
+        self, facts: UnitFacts, directory: Path, *, suffix: str, copied_logs: str
+    ) -> None:
         """Have files put back and processes rebuilt, frozen; no deadline but the caller's."""
         answer = await self._client.request(
-            "rebuild", facts=to_json(facts), directory=str(directory), suffix=suffix, clone=clone
+            "rebuild",
+            facts=to_json(facts),
+            directory=str(directory),
+            suffix=suffix,
+            copied_logs=copied_logs,
         )
         self.pid = answer["pid"]
 
@@ -158,7 +165,7 @@ class Agent:
 
     async def start(self, job: JobId, unit: UnitName, spec: JobSpec) -> SupervisedUnitPort:
         """Start a fresh unit; return when its program runs."""
-        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True)
+        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True, shown_as=job)
 
     async def rebuild(
         self,
@@ -169,12 +176,17 @@ class Agent:
         directory: Path,
         *,
         suffix: str,
-        clone: bool,
+        logs_shown_as: JobId | None = None,
+        logs_copied_from: JobId | None = None,
     ) -> SupervisedUnitPort:
         """Put the output files back and rebuild the unit, frozen."""
-        port = await self._launch(job, unit, spec, translib=facts.translib, fresh=False)
+        copied = logs_copied_from and str(self._log_directory(logs_copied_from))
+        shown_as = logs_shown_as or job
+        port = await self._launch(
+            job, unit, spec, translib=facts.translib, fresh=False, shown_as=shown_as
+        )
         try:
-            await port.rebuild(facts, directory, suffix=suffix, clone=clone)
+            await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "")
         except BaseException:
             with trio.CancelScope(shield=True):
                 await port.abandon()
@@ -183,7 +195,14 @@ class Agent:
         return port
 
     async def _launch(
-        self, job: JobId, unit: UnitName, spec: JobSpec, *, translib: str, fresh: bool
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        *,
+        translib: str,
+        fresh: bool,
+        shown_as: JobId,
     ) -> SupervisedUnitPort:
         launch = Launch(
             job=job,
@@ -195,6 +214,7 @@ class Agent:
             cgroup=unit_cgroup(self._paths.store_id, job, unit),
             paths=self.unit_paths(job, unit),
             hidden=self._hidden,
+            logs=LogView(self._log_directory(job), self._log_directory(shown_as)),
         )
         await _require_unserved(launch.paths)
         self._lay_out(launch)
@@ -218,6 +238,11 @@ class Agent:
         remove_run(paths)
         store_launch(launch)
         make_output_files(paths, owner.uid, owner.gid)
+        if launch.logs.shown != launch.logs.own:  # where the clone's logs are mounted
+            make_directory(launch.logs.shown, 0o755)
+
+    def _log_directory(self, job: JobId) -> Path:
+        return self._paths.logs.resolve() / job
 
     # -- finding ---------------------------------------------------------------------------------
 

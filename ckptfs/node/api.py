@@ -133,14 +133,18 @@ class NodePort(Protocol):
         directory: Path,
         *,
         suffix: str,
-        clone: bool,
+        logs_shown_as: JobId | None = None,
+        logs_copied_from: JobId | None = None,
     ) -> UnitPort:
         """Put the output files back and rebuild the unit, frozen, from *directory* in the mount.
 
         What a file held beyond the checkpoint is kept as ``<file>.<suffix>``.
         Raises Forbidden/NotFound naming a file that is gone or was replaced,
         CheckpointerFailed with the reason; then nothing is left behind.
-        *clone*: another incarnation may still run; output files are not put back.
+        *logs_shown_as*: the job whose log directory the image names, when it is
+        another one; its path shows the unit the logs of *job*.
+        *logs_copied_from*: the first rebuild of a clone of that job, which may
+        run: the clone's logs begin as what the job's held at the checkpoint.
         """
         ...
 

@@ -1,6 +1,6 @@
 """PID 1 of a unit's namespaces: the holder.
 
-It makes the mount namespace, mounts the unit's own /proc, forks the root
+It makes the mount namespace (`mounts`), forks the root
 process of a fresh unit at PID 1000, and then only waits: for orphans, and for
 PID 1000, whose raw status it writes to a pipe before it ends, and the kernel
 ends everything else in the namespace with it.  It is never dumped.  The holder
@@ -12,12 +12,12 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
 from . import syscalls
 from .launch import Program, become_program, encode_failure
+from .mounts import MountPlan, enter_mount_namespace
 
 ROOT_PID = 1000
 
@@ -29,17 +29,6 @@ class HolderPipes:
     start: int  # read: one byte once the supervisor is the parent
     status: int  # write: the root's raw wait status, as text
     failure: int  # write: why the program does not run; closed by exec
-
-
-def _enter_namespaces(hidden: Sequence[str]) -> None:
-    syscalls.unshare(syscalls.CLONE_NEWNS)
-    syscalls.make_mounts_slave()
-    for path in hidden:
-        try:
-            syscalls.detach_mount(path)
-        except OSError:
-            continue  # not mounted (any more)
-    syscalls.mount_proc()
 
 
 def _fork_root(program: Program, pipes: HolderPipes) -> None:
@@ -63,8 +52,8 @@ def _wait_for_root(status_fd: int) -> NoReturn:
             os._exit(0)
 
 
-def run_holder(program: Program | None, pipes: HolderPipes, hidden: Sequence[str]) -> NoReturn:
-    """Be PID 1.  *program*: what to start, None for a restart; *hidden*: mounts to take out."""
+def run_holder(program: Program | None, pipes: HolderPipes, plan: MountPlan) -> NoReturn:
+    """Be PID 1.  *program*: what to start, None for a restart."""
     try:
         # Whoever started the supervisor reads its stdout to the end: do not keep it open.
         null = os.open("/dev/null", os.O_RDWR)
@@ -75,7 +64,7 @@ def run_holder(program: Program | None, pipes: HolderPipes, hidden: Sequence[str
         syscalls.die_with_parent(signal.SIGKILL)
         # Blocked, not ignored: sigwait above must see it, and children inherit no ignored signals.
         signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGCHLD})
-        _enter_namespaces(hidden)
+        enter_mount_namespace(plan)
         if program is not None:
             _fork_root(program, pipes)
         os.close(pipes.failure)

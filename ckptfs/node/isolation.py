@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NoReturn
 
@@ -18,6 +17,7 @@ from ..errors import CannotRun, CkptfsError
 from . import syscalls
 from .holder import HolderPipes, run_holder
 from .launch import Program
+from .mounts import MountPlan
 
 _NAMESPACES = syscalls.CLONE_NEWPID | syscalls.CLONE_NEWIPC | syscalls.CLONE_NEWUTS
 
@@ -31,14 +31,14 @@ class Holder:
 
 
 def _intermediate(
-    program: Program | None, pipes: HolderPipes, pid_fd: int, hidden: Sequence[str]
+    program: Program | None, pipes: HolderPipes, pid_fd: int, plan: MountPlan
 ) -> NoReturn:
     try:
         syscalls.unshare(_NAMESPACES)
         holder = os.fork()
         if holder == 0:
             os.close(pid_fd)
-            run_holder(program, pipes, hidden)
+            run_holder(program, pipes, plan)
         os.write(pid_fd, str(holder).encode("ascii"))
     except OSError as bad:
         advice = "namespaces need root (CAP_SYS_ADMIN)"
@@ -70,7 +70,7 @@ def error_named(name: str, text: str) -> CkptfsError:
     return CannotRun(f"{name}: {text}")
 
 
-def spawn_holder(program: Program | None, hidden: Sequence[str] = ()) -> Holder:
+def spawn_holder(program: Program | None, plan: MountPlan) -> Holder:
     """Start the holder and, with a *program*, the unit's root process; return when that runs.
 
     Raises what `launch.become_program` reports, CannotRun when no namespace can
@@ -85,7 +85,7 @@ def spawn_holder(program: Program | None, hidden: Sequence[str] = ()) -> Holder:
     if intermediate == 0:
         for fd in (pid_r, start_w, status_r, failure_r):
             os.close(fd)
-        _intermediate(program, HolderPipes(start_r, status_w, failure_w), pid_w, hidden)
+        _intermediate(program, HolderPipes(start_r, status_w, failure_w), pid_w, plan)
     for fd in (pid_w, start_r, status_w, failure_w):
         os.close(fd)
     os.waitpid(intermediate, 0)

@@ -9,7 +9,7 @@ from pathlib import Path
 from ..ids import JobId, UnitName
 from ..model import JobSpec
 from .records import Json, spec_from, to_json
-from .rundir import UnitPaths, make_directory
+from .rundir import LogView, UnitPaths, make_directory
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +25,7 @@ class Launch:
     cgroup: Path
     paths: UnitPaths
     hidden: tuple[str, ...]
+    logs: LogView
 
 
 def load_launch(path: Path) -> Launch:
@@ -41,6 +42,7 @@ def load_launch(path: Path) -> Launch:
         cgroup=Path(data["cgroup"]),
         paths=UnitPaths(**places),
         hidden=tuple(data["hidden"]),
+        logs=LogView(**{name: Path(value) for name, value in data["logs"].items()}),
     )
 
 
@@ -51,6 +53,7 @@ def store_launch(launch: Launch) -> None:
         **to_json(launch),
         "cgroup": str(launch.cgroup),
         "paths": {name: str(value) for name, value in to_json(launch.paths).items()},
+        "logs": {name: str(value) for name, value in to_json(launch.logs).items()},
     }
     launch.paths.launch.touch(mode=0o600)
     launch.paths.launch.write_text(json.dumps(data))

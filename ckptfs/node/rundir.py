@@ -11,10 +11,11 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..ids import JobId, UnitName, job_number
+from ..model import OpenFile
 from .api import Exit
 from .records import exit_from, to_json
 
@@ -57,6 +58,28 @@ class UnitPaths:
     def exit(self) -> Path:
         """How the unit ended."""
         return self.state / "exit.json"
+
+
+@dataclass(frozen=True, slots=True)
+class LogView:
+    """The log directory of a job, resolved: *own* outside, *shown* to its processes.
+
+    They differ for a clone: inside the unit, and in what is recorded of it, its
+    logs have the names that the first job of the family gave them.
+    """
+
+    own: Path
+    shown: Path
+
+    def is_log(self, item: OpenFile) -> bool:
+        """Whether a file, named as the unit sees it, is one of the job's default logs."""
+        return Path(item.path).parent == self.shown
+
+    def outside(self, item: OpenFile) -> OpenFile:
+        """Return the record of a file with the name it has outside the unit."""
+        if self.own == self.shown or not self.is_log(item):
+            return item
+        return replace(item, path=str(self.own / Path(item.path).name))
 
 
 def unit_paths(paths: NodePaths, job: JobId, unit: UnitName) -> UnitPaths:

@@ -17,6 +17,7 @@ from ..errors import CkptfsError
 from .cgroup import make_cgroup, remove_cgroup
 from .isolation import Holder, kill_holder, spawn_holder
 from .launch import Program, encode_failure
+from .mounts import MountPlan
 from .orders import Launch, load_launch
 from .rundir import make_directory
 
@@ -31,10 +32,13 @@ def detach() -> None:
 def start_holder(launch: Launch) -> Holder:
     """Make the unit's cgroup, namespaces, holder.  Raises CkptfsError; nothing is left then."""
     make_cgroup(launch.cgroup)
+    view = launch.logs
+    bound = () if view.own == view.shown else ((str(view.own), str(view.shown)),)
+    plan = MountPlan(launch.hidden, bound)
     program = Program(launch.spec, launch.job, launch.unit, launch.cgroup, launch.paths)
     try:
         make_directory(launch.paths.work, 0o700)
-        return spawn_holder(program if launch.fresh else None, launch.hidden)
+        return spawn_holder(program if launch.fresh else None, plan)
     except BaseException:
         remove_cgroup(launch.cgroup)
         raise

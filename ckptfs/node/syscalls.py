@@ -10,6 +10,7 @@ CLONE_NEWUTS = 0x04000000
 CLONE_NEWIPC = 0x08000000
 CLONE_NEWPID = 0x20000000
 
+_MS_BIND = 0x1000
 _MS_REC = 0x4000
 _MS_SLAVE = 0x80000
 _MS_NOSUID_NODEV_NOEXEC = 0xE
@@ -46,6 +47,11 @@ def make_mounts_slave() -> None:
 def mount_proc() -> None:
     """Mount the proc of the caller's pid namespace over /proc."""
     _check(_libc.mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None))
+
+
+def bind_mount(directory: str, path: str) -> None:
+    """Have *directory* seen at *path* too, in the caller's mount namespace."""
+    _check(_libc.mount(os.fsencode(directory), os.fsencode(path), None, _MS_BIND, None))
 
 
 def detach_mount(path: str) -> None:

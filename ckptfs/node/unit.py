@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,11 +17,11 @@ from typing import Any
 import trio
 
 from ..errors import CheckpointerFailed, CkptfsError, NoSuchProcess, NotAuthorised, OutOfRange
-from ..model import OpenFile
+from ..model import OpenFile, UnitFacts
 from ..translib import freezer
 from ..translib.api import UnitHandle
 from ..translib.registry import make_translib
-from . import blockers, facts, files, procfs, putting_back
+from . import blockers, facts, files, logs, procfs, putting_back
 from .api import Prepared, Process
 from .cgroup import kill_cgroup
 from .credentials import Rights
@@ -112,8 +113,13 @@ class SupervisedUnit:
         fd = await _open_directory(directory)
         try:
             if self.launch.spec.policy.rollback == "copy":
-                save = partial(files.save_copies, self._files, fd, self._rights)
-                saved = await trio.to_thread.run_sync(save)
+                outside = [self.launch.logs.outside(item) for item in self._files]
+                save = partial(files.save_copies, outside, fd, self._rights)
+                copied = await trio.to_thread.run_sync(save)
+                saved = tuple(
+                    replace(item, copy=copy.copy)
+                    for item, copy in zip(self._files, copied, strict=True)
+                )
             else:
                 saved = self._files
             await self._keeping_logs(self._translib.checkpoint(self._handle, fd))
@@ -152,16 +158,8 @@ class SupervisedUnit:
         recorded = facts_from(request["facts"])
         fd = await _open_directory(request["directory"])
         try:
-            if not request["clone"]:
-                put_back = partial(
-                    putting_back.put_back,
-                    recorded.files,
-                    fd,
-                    request["suffix"],
-                    self._rights,
-                    same_boot=recorded.facts.get("boot_id") == facts.boot_id(),
-                )
-                await trio.to_thread.run_sync(put_back)
+            bring_back = partial(self._bring_files_back, recorded, fd, request)
+            await trio.to_thread.run_sync(bring_back)
             await self._keeping_logs(self._translib.rebuild(self._handle, fd))
         except BaseException:
             kill_cgroup(self.launch.cgroup)
@@ -169,6 +167,19 @@ class SupervisedUnit:
         finally:
             os.close(fd)
         return {"pid": self.root_pid()}
+
+    def _bring_files_back(self, recorded: UnitFacts, fd: int, request: Mapping[str, Json]) -> None:
+        same_boot = recorded.facts.get("boot_id") == facts.boot_id()
+        view, items = self.launch.logs, recorded.files
+        if request["copied_logs"]:
+            # First what harms nobody when the other files are refused.
+            items = tuple(item for item in recorded.files if not view.is_log(item))
+            filled = [item for item in recorded.files if view.is_log(item)]
+            source = Path(request["copied_logs"])
+            logs.fill_logs(filled, view, source, fd, same_boot=same_boot)
+        outside = [view.outside(item) for item in items]
+        suffix = request["suffix"]
+        putting_back.put_back(outside, fd, suffix, self._rights, same_boot=same_boot)
 
     async def resume_rst(self, *, stopped: bool) -> None:
         """Let the rebuilt unit go; with *stopped* into state T."""

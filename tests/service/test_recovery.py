@@ -244,7 +244,7 @@ async def half_build(w, job: JobId) -> None:
     spec = w.service.job(job).spec
     facts = type("Facts", (), {"unit": UNIT})()
     directory = w.parts.image_directory(job, Version(1), UNIT)
-    await w.node.rebuild(job, UNIT, spec, facts, directory, suffix="after-1", clone=False)
+    await w.node.rebuild(job, UNIT, spec, facts, directory, suffix="after-1")
 
 
 def test_a_job_cut_off_while_starting(tmp_path):

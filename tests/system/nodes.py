@@ -100,10 +100,10 @@ class Bench:
         return Saved(directory, dataclasses.replace(prepared.facts, files=tuple(files)))
 
     async def rebuild(
-        self, job: JobId, spec: JobSpec, saved: Saved, *, suffix: str = "after-1", clone=False
+        self, job: JobId, spec: JobSpec, saved: Saved, *, suffix: str = "after-1", **how
     ) -> SupervisedUnitPort:
         return await self.agent.rebuild(
-            job, UNIT, spec, saved.facts, saved.directory, suffix=suffix, clone=clone
+            job, UNIT, spec, saved.facts, saved.directory, suffix=suffix, **how
         )
 
     async def wait_end(self, job: JobId) -> Exit | None:

@@ -227,22 +227,6 @@ def test_restart_stopped_for_a_debugger(tmp_path):
     run(tmp_path, scenario)
 
 
-def test_clone_beside_the_original(tmp_path):
-    """Same pids in two fresh namespaces; the clone puts no file back."""
-
-    async def scenario(b):
-        spec = python_job("import time\nwhile True: time.sleep(0.01)")
-        unit = await b.start(spec)
-        saved = await b.save(unit)
-        clone = await b.rebuild(b.job(), spec, saved, clone=True)
-        await clone.resume_rst()
-        (mine,), (theirs,) = await unit.processes(), await clone.processes()
-        assert mine.inner_pid == theirs.inner_pid == 1000
-        assert mine.pid != theirs.pid
-
-    run(tmp_path, scenario)
-
-
 def test_signals(tmp_path):
     program = """
 import os, signal, time
@@ -313,7 +297,7 @@ def test_foreign_processes_in_the_image_are_refused(tmp_path):
         await unit.kill()
         other = dataclasses.replace(spec, owner=dataclasses.replace(spec.owner, uid=65533))
         with pytest.raises(NotAuthorised, match="65534"):
-            await b.rebuild(b.job(), other, saved, clone=True)
+            await b.rebuild(b.job(), other, saved)
 
     run(tmp_path, scenario)
 

@@ -20,7 +20,7 @@ from ckptfs.node.isolation import decode_failure, error_named
 from ckptfs.node.launch import encode_failure, program_environment
 from ckptfs.node.orders import Launch, load_launch, store_launch
 from ckptfs.node.procfs import parse_maps, parse_status
-from ckptfs.node.rundir import NodePaths, load_exit, store_exit, unit_paths
+from ckptfs.node.rundir import LogView, NodePaths, load_exit, store_exit, unit_paths
 from ckptfs.translib.api import Availability
 from ckptfs.translib.registry import make_translib
 
@@ -77,7 +77,8 @@ def test_launch_record(tmp_path):
     paths = unit_paths(
         NodePaths("s", tmp_path / "run", tmp_path / "jobs", tmp_path / "logs"), JOB, UNIT
     )
-    launch = Launch(JOB, UNIT, "n1", "criu", True, SPEC, Path("/sys/x"), paths, ("/ckpt",))
+    logs = LogView(tmp_path / "logs/heat.2", tmp_path / "logs/heat.1")
+    launch = Launch(JOB, UNIT, "n1", "criu", True, SPEC, Path("/sys/x"), paths, ("/ckpt",), logs)
     store_launch(launch)
     assert load_launch(paths.launch) == launch
     assert paths.launch.stat().st_mode & 0o777 == 0o600
