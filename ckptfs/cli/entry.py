@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import NoReturn
 
 from ..errors import CkptfsError, InvalidInput, Unsupported
-from .client import Mount, open_mount
+from .client import ERRORS, Mount, open_mount
 from .mounts import choose_mount, mounted_points
 from .tables import printable
 
@@ -92,6 +92,11 @@ def warn(sentence: str) -> None:
     print(f"ckptfs: {printable(sentence)}", file=sys.stderr, flush=True)
 
 
+def _close_output() -> None:
+    """Keep the interpreter from trying once more, at its exit, to write what could not be."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def guarded(name: str, command: Callable[[Sequence[str]], int], argv: Sequence[str]) -> int:
     """Run *command* and return its exit code; whatever goes wrong is one line on stderr."""
     try:
@@ -103,9 +108,15 @@ def guarded(name: str, command: Callable[[Sequence[str]], int], argv: Sequence[s
     except KeyboardInterrupt:
         return EXIT_INTERRUPTED
     except BrokenPipeError:
-        # the reader (head, less) has had enough; keep the interpreter from trying again at exit
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _close_output()  # the reader (head, less) has had enough
         return EXIT_BROKEN_PIPE
+    except OSError as error:
+        if os.environ.get(TRACEBACK_VARIABLE):
+            raise
+        _close_output()
+        reason = (error.strerror or str(error)).lower()
+        warn(f"{error.filename}: {reason}" if error.filename else f"output: {reason}")
+        return ERRORS.get(error.errno or 0, CkptfsError).exit_code
     except Exception as error:
         if os.environ.get(TRACEBACK_VARIABLE):
             raise

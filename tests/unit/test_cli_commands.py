@@ -322,6 +322,25 @@ def test_an_empty_name_is_not_this_directory(capsys, words):
     assert "empty name" in err
 
 
+def test_a_full_disk_behind_stdout_is_no_bug():
+    with open("/dev/full", "w") as full:
+        code = "import sys; from ckptfs.cli.main import main; sys.exit(main(['--help']))"
+        done = subprocess.run(
+            [sys.executable, "-c", code],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert (done.returncode, done.stderr) == (8, "ckptfs: output: no space left on device\n")
+
+
+def test_checking_what_is_no_store(tmp_path, capsys):
+    code, _, err = run(capsys, "check", "--store", str(tmp_path))
+    assert code == 3
+    assert "there is no store" in err
+
+
 def test_unmounting_what_is_not_mounted_is_refused(tmp_path, capsys):
     code, _, err = run(capsys, "umount", str(tmp_path))
     assert code == 3

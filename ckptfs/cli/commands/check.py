@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import importlib
+import os
 from pathlib import Path
 
-from ...errors import Corrupt, NotFound
+from ...errors import Corrupt, NotAuthenticated, NotFound
 from ..tables import printable
 from .mount import DEFAULT_STORE
 
@@ -26,8 +27,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Read and hash everything; print one sentence per damage."""
     store = Path(args.store).absolute()
-    if not store.is_dir():
+    if not any((store / name).exists() for name in ("FORMAT", "heads")):
         raise NotFound(f"there is no store at {store}; say where it is with --store")
+    if not os.access(store, os.R_OK | os.X_OK):
+        raise NotAuthenticated(f"{store} is root's: use sudo")
     found: list[str] = importlib.import_module("ckptfs.store.check").check(store)
     for sentence in found:
         print(printable(sentence))
