@@ -21,7 +21,7 @@ from ..security import access
 from ..translib.api import Capability
 from .api import NO_VERSION, CheckpointRequest, Job, Outcome
 from .checkpoint import CheckpointPhase, checkpoint_machine
-from .driver import INTERRUPTED, Journal, drive
+from .driver import INTERRUPTED, KILLED, Journal, drive
 from .events import Event
 from .parts import Parts, staging_name
 from .registry import Operation
@@ -163,6 +163,8 @@ class Checkpoints:
                 await self._rescue(saving)
                 await saving.forget()
             reason = machine.reason if machine.phase is CheckpointPhase.FAILED else ""
+            if reason and operation.kill_wanted:
+                reason = KILLED
             self._settle(saving, reason, interrupted)
             self._parts.registry.release(saving.job.id)
 

@@ -22,6 +22,7 @@ from .machine import BarrierMachine
 
 log = logging.getLogger(__name__)
 INTERRUPTED = "it was interrupted; try again"
+KILLED = "it was killed meanwhile"
 PhaseT = TypeVar("PhaseT", bound=enum.Enum)
 Journal = Callable[[str, str], None]  # (phase, reason), durable when it returns
 

@@ -16,7 +16,7 @@ from ..security import access
 from .api import NO_VERSION, Job, Outcome, RestartRequest, UnitStatus
 from .cloning import running_relatives, shared_files_refusal
 from .cpx import UNIT_DOCUMENT, UNIT_DOCUMENT_MAX, parse_unit
-from .driver import INTERRUPTED, Journal, drive
+from .driver import INTERRUPTED, KILLED, Journal, drive
 from .parts import Parts
 from .rebuilding import Rebuilding
 from .registry import Incarnation, Operation
@@ -25,7 +25,6 @@ from .supervision import Supervision
 from .versions import latest
 
 log = logging.getLogger(__name__)
-KILLED = "it was killed meanwhile"
 
 
 class Restarts:

@@ -267,3 +267,18 @@ def test_a_suspended_job_never_runs_beyond_its_checkpoint(tmp_path):
             w.check_nothing_left(job)
 
     play(main)
+
+
+def test_killing_a_job_that_is_being_saved_says_so(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            w.node.script.delays_s[Primitive.CHECKPOINT] = 60.0
+            await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            await trio.sleep(1)
+            await w.service.request_kill(job.id, OWNER)
+            assert str(await w.saved(job)) == "1 failed (it was killed meanwhile)"
+            assert job.state is JobState.DONE
+            w.check_nothing_left(job)
+
+    play(main)
