@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import trio
@@ -20,9 +21,25 @@ from ckptfs.ids import JobId, UnitName
 from ckptfs.model import JobState, OpenFile, Owner
 from ckptfs.store.api import Damage
 from ckptfs.translib.order import Primitive
-from tests.service.kit import OWNER, STRANGER, UNIT, play, world
+from tests.service.kit import (
+    OWNER,
+    STRANGER,
+    UNIT,
+    BridgedNode,
+    ScriptedStore,
+    play,
+    world,
+)
 
 LOG = OpenFile("/logs/out", 1, 2, 10, 10, 0o2001, 0o600, 65534, 65534, 1000, 1)
+
+
+def fill(path: str) -> Path:
+    """Make a file as a node would; return its directory."""
+    directory = Path(path).parent
+    directory.mkdir(parents=True)
+    Path(path).write_text("secret")
+    return directory
 
 
 def test_in_place_goes_on_from_the_version(tmp_path):
@@ -226,6 +243,58 @@ def test_a_clone_never_writes_a_file_beside_its_original(tmp_path):
             assert w.node.rebuilds[-1] == (name, UNIT, "after-1", job.id)
             with pytest.raises(Busy, match=f"{name} runs"):
                 await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+
+    play(main)
+
+
+def test_default_logs_are_no_obstacle_to_clones(tmp_path):
+    """A family of three runs side by side; each restarts beside the others, also tomorrow."""
+
+    async def main():
+        node, store = BridgedNode(), ScriptedStore()
+        async with world(tmp_path, node=node, store=store) as w:
+            job = await w.start()
+            w.unit(job).files = (replace(LOG, path=job.stdout), replace(LOG, path=job.stderr))
+            await w.checkpoint(job)
+            request = RestartRequest(1, as_clone=True)
+            clone = w.service.job(JobId(await w.service.request_restart(job.id, OWNER, request)))
+            await w.restarted(clone)
+            # The image names the logs as the first job does; outside they are the clone's own.
+            assert clone.stdout == job.stdout.replace("heat.1", "heat.2")
+            w.unit(clone).files = w.unit(job).files
+            await w.checkpoint(clone)
+            name = JobId(await w.service.request_restart(clone.id, OWNER, request))
+            await w.restarted(w.service.job(name))
+            assert w.node.rebuilds[-1] == (name, UNIT, "after-1", clone.id)
+            await w.kill(job)
+            assert str(await w.restart(job, 1)) == "1 running"
+            assert w.node.rebuilds[-1] == (job.id, UNIT, "after-1", None)
+        async with world(tmp_path, node=node, store=store) as w:
+            clone = w.service.job(clone.id)
+            assert clone.logs_shown_as == w.service.job(name).logs_shown_as == job.id
+            await w.kill(clone)
+            assert str(await w.restart(clone, 1)) == "1 running"
+            w.check_nothing_left(clone)
+
+    play(main)
+
+
+def test_the_place_of_the_first_logs_stays_until_the_last_clone_has_gone(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            request = RestartRequest(1, as_clone=True)
+            name = JobId(await w.service.request_restart(job.id, OWNER, request))
+            await w.restarted(w.service.job(name))
+            place = fill(job.stdout)
+            await w.kill(job)
+            w.service.remove_version(job.id, 1, OWNER)
+            w.service.remove_job(job.id, OWNER)
+            assert list(place.iterdir()) == []
+            await w.kill(w.service.job(name))
+            w.service.remove_job(name, OWNER)
+            assert not place.exists()
 
     play(main)
 

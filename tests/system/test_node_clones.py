@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from contextlib import suppress
+
 import pytest
 import trio
 
-from ckptfs.errors import Forbidden
+from ckptfs.errors import CkptfsError, Forbidden
 from ckptfs.node.mounts import find_ckptfs_mounts
 
-from .nodes import COUNTER, assert_counts, bench, python_job, whole_lines, with_rollback
+from .nodes import (
+    COUNTER,
+    UNIT,
+    assert_counts,
+    bench,
+    python_job,
+    supervisors,
+    whole_lines,
+    with_rollback,
+)
 
 pytestmark = pytest.mark.criu
 
@@ -144,17 +157,28 @@ def test_a_supervisor_killed_while_it_rebuilds_can_be_repeated(tmp_path):
         await b.lines(unit, 5)
         saved = await b.save(unit)
         await b.lines(unit, len(whole_lines(b.output(unit))) + 5)
-        for wait_s in (0.15, 0.2, 0.25, 0.3):
+        begun = 0
+        for wait_s in (0.1, 0.15, 0.2, 0.25, 0.3, 0.35):
             await unit.kill()
-            with trio.move_on_after(wait_s):  # gives up, which kills what was begun
-                abandoned = await b.rebuild(unit.job, spec, saved)
-                await abandoned.kill()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(try_rebuild, b, unit.job, spec, saved)
+                await trio.sleep(wait_s)
+                begun += len(supervisors(b.paths)) > 0
+                for pid in supervisors(b.paths):
+                    os.kill(pid, signal.SIGKILL)
+            b.agent.forget(unit.job, UNIT)
             unit = await b.rebuild(unit.job, spec, saved)
             count = len(whole_lines(b.output(unit)))
             await unit.resume_rst()
             assert_counts(await b.lines(unit, count + 5))
+        assert begun
 
     run(tmp_path, scenario)
+
+
+async def try_rebuild(b, job, spec, saved):
+    with suppress(CkptfsError):
+        await b.rebuild(job, spec, saved)
 
 
 def test_ckptfs_mounts_are_found_deepest_first():

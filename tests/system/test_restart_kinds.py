@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
+from ckptfs.jobs.jsdl_render import JobDescription
 from tests.programs.oracles import complaints, last_step
 from tests.programs.table import PYTHON
 
-from .installation import Installation, RunningJob, eventually, refused_control
+from .installation import OWNER, Installation, RunningJob, eventually, refused_control
 from .watch import UnitWatch, catch, end_process, task_states
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
@@ -87,6 +88,75 @@ def test_a_clone_of_an_ended_job(job, installation):
     go_on(clone)
     assert is_right(clone.output())
     clone.kill()
+
+
+def test_clones_beside_a_running_job(installation):
+    """Default logs: every job of the family has its own, each step once, whoever is restarted."""
+    directory = installation.job_directory("logs")
+    shutil.copy(PROGRAMS / "counter.py", directory)
+    (directory / "counter.py").chmod(0o644)
+    argv = (PYTHON, "counter.py", str(STEPS), "0.02")
+    job = installation.submit(
+        JobDescription(name="logs", argv=argv, cwd=str(directory), user=str(OWNER)), directory
+    )
+    family = [job]
+
+    def clone(of: RunningJob, version: int) -> RunningJob:
+        name = of.write("restart", f"{version} as=clone")
+        path = installation.mount / name
+        made = RunningJob(path, Path((path / "ctl/stdout").read_text().strip()), directory)
+        installation.jobs.append(made)
+        family.append(made)
+        made.wait_restarted()
+        return made
+
+    job.stdout = Path(job.read("stdout"))
+    go_on(job)
+    version = job.checkpoint()
+    go_on(job)
+    first = clone(job, version)
+    go_on(first)
+    second = clone(first, first.checkpoint())
+    installation.stop_daemon()
+    installation.start()
+    go_on(second)
+    first.kill()
+    first.restart("latest")
+    job.kill()
+    job.restart(version)
+    for member in family:
+        go_on(member)
+        member.checkpoint()
+        member.kill()
+        assert is_right(member.output())
+    assert len({member.stdout for member in family}) == 3
+
+
+def test_an_older_version_and_then_a_newer_one_again(job):
+    versions = []
+    for _ in range(3):
+        versions.append(job.checkpoint())
+        go_on(job)
+    for version in (versions[0], versions[2], versions[1], versions[2]):
+        job.kill()
+        job.restart(version)
+        go_on(job)
+        assert is_right(job.output())
+
+
+def test_a_unit_keeps_no_ckptfs_mount_alive(installation, tmp_path):
+    os.chmod(tmp_path, 0o755)
+    other = Installation(tmp_path)
+    other.start()
+    try:
+        job = installation.run("/bin/sleep", "1000", name="sleeper")
+        mounts = Path(f"/proc/{job.root_pid()}/mountinfo").read_text()
+        assert "fuse.ckptfs" in Path("/proc/self/mountinfo").read_text()
+        assert "fuse.ckptfs" not in mounts
+        job.checkpoint()
+        job.kill()
+    finally:
+        other.end()
 
 
 def test_stopped_for_a_debugger(job):
