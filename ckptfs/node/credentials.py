@@ -46,7 +46,7 @@ class Rights:
     def on(self, path: str) -> AbstractContextManager[None]:
         """Take on the rights for one file."""
         try:
-            # A clone goes on in the log directory of the job it was cloned from, beside its own.
+            # A program may also write into the logs of another job of its owner: root's as well.
             ours = os.path.samefile(Path(path).parent.parent, self.log_directory.parent)
         except OSError:
             ours = False
