@@ -96,7 +96,9 @@ class CriuHarness:
     async def empty(self) -> AsyncIterator[UnitHandle]:
         before = set(supervisors(self._bench.paths))
         job = self._bench.job()
-        port = await self._bench.agent._launch(job, UNIT, self._spec, translib="criu", fresh=False)
+        port = await self._bench.agent._launch(
+            job, UNIT, self._spec, translib="criu", fresh=False, shown_as=job
+        )
         holder = max(set(supervisors(self._bench.paths)) - before)
         name = UnitName("JobUnit_2")
         self._outputs[name] = self._outputs[UNIT]  # the image's files are the first unit's
