@@ -136,6 +136,9 @@ async def _serve_mount(
 async def _stop_at_signal(
     serving: trio.CancelScope, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
+    # `ckptfs umount` sends SIGTERM as well, also to a service that is ending by then: what is still
+    # to be closed must not be cut off.  Not SIG_IGN, which everything started here would inherit.
+    signal.signal(signal.SIGTERM, lambda _number, _frame: None)
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as received:
         task_status.started()
         async for number in received:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ def test_an_unfit_mount_point_is_refused_before_there_is_a_store(tmp_path, place
     with pytest.raises(error, match=place):
         trio.run(daemon.run, daemon.parse_arguments(words))
     assert not (tmp_path / "store").exists()
+
+
+def test_a_service_that_is_ending_does_not_mind_being_told_to_end():
+    async def main():
+        async with trio.open_nursery() as serving:
+            await serving.start(daemon._stop_at_signal, serving.cancel_scope)
+            os.kill(os.getpid(), signal.SIGTERM)
+            await trio.sleep_forever()
+
+    try:
+        trio.run(main)
+        os.kill(os.getpid(), signal.SIGTERM)  # while the rest is being closed
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def test_paths_are_absolute_whatever_the_caller_says():
