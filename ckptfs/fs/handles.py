@@ -23,8 +23,17 @@ from .staging import Staged
 
 log = logging.getLogger(__name__)
 STORE_DEADLINE_S = 10.0  # for one command; nobody can interrupt a caller inside write(2)
+ANSWER_MAX = 1024  # characters of a refusal, which may quote a path of 4096
 REFRESH_DEADLINE_S = 2.0  # for what a row asks at open
 T = TypeVar("T")
+
+
+def clip(sentence: str) -> str:
+    """Return *sentence*, without its middle where it is longer than `ANSWER_MAX`.  Pure."""
+    if len(sentence) <= ANSWER_MAX:
+        return sentence
+    half = ANSWER_MAX // 2 - 1
+    return f"{sentence[:half]}…{sentence[-half:]}"
 
 
 class Opened(Protocol):
@@ -103,7 +112,8 @@ class OpenControl:
         try:
             answer = await self._command(data)
         except CkptfsError as error:
-            self._set_answer(f"error {' '.join(str(error).split())}")
+            sentence = " ".join(str(error).split())
+            self._set_answer(f"error {clip(sentence)}")
             self._on_failure(self.node, error)
             raise
         except Exception:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from ckptfs.errors import CkptfsError, InvalidInput, NotFound, OutOfRange, TooLong
 from ckptfs.fs import control, requests
 from ckptfs.fs.documents import clock_text
+from ckptfs.fs.handles import ANSWER_MAX, clip
 from ckptfs.fs.interface import JOB_FILES, SERVICE_FILES, VERSION_FILES
 from ckptfs.fs.mountinfo import find_mount, parse_mountinfo
 
@@ -183,3 +184,11 @@ def test_mountinfo():
     assert found is not None
     assert (found.device, found.type) == ("0:41", "tmpfs")
     assert find_mount(mounts, "/nowhere") is None
+
+
+def test_a_refusal_that_quotes_too_much_is_clipped():
+    assert clip("no") == "no"
+    long = f"a path: {'x' * 9000}: is too long"
+    assert len(clip(long)) <= ANSWER_MAX
+    assert clip(long).startswith("a path: x")
+    assert clip(long).endswith("x: is too long")
