@@ -165,7 +165,7 @@ class Agent:
 
     async def start(self, job: JobId, unit: UnitName, spec: JobSpec) -> SupervisedUnitPort:
         """Start a fresh unit; return when its program runs."""
-        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True, shown_as=job)
+        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True)
 
     async def rebuild(
         self,
@@ -181,9 +181,8 @@ class Agent:
     ) -> SupervisedUnitPort:
         """Put the output files back and rebuild the unit, frozen."""
         copied = logs_copied_from and str(self._log_directory(logs_copied_from))
-        shown_as = logs_shown_as or job
         port = await self._launch(
-            job, unit, spec, translib=facts.translib, fresh=False, shown_as=shown_as
+            job, unit, spec, translib=facts.translib, fresh=False, shown_as=logs_shown_as
         )
         try:
             await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "")
@@ -202,7 +201,7 @@ class Agent:
         *,
         translib: str,
         fresh: bool,
-        shown_as: JobId,
+        shown_as: JobId | None = None,
     ) -> SupervisedUnitPort:
         launch = Launch(
             job=job,
@@ -214,7 +213,7 @@ class Agent:
             cgroup=unit_cgroup(self._paths.store_id, job, unit),
             paths=self.unit_paths(job, unit),
             hidden=self._hidden,
-            logs=LogView(self._log_directory(job), self._log_directory(shown_as)),
+            logs=LogView(self._log_directory(job), self._log_directory(shown_as or job)),
         )
         await _require_unserved(launch.paths)
         self._lay_out(launch)
