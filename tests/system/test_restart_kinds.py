@@ -87,6 +87,16 @@ def test_a_clone_of_an_ended_job(job, installation):
     clone.restart("latest")
     go_on(clone)
     assert is_right(clone.output())
+    newer = clone.checkpoint()
+    go_on(clone)
+    clone.kill()
+    job.restart(version)  # takes the file over in turn
+    go_on(job)
+    assert is_right(job.output())
+    job.kill()
+    clone.restart(newer)
+    go_on(clone)
+    assert is_right(clone.output())
     clone.kill()
 
 

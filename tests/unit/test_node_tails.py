@@ -147,6 +147,16 @@ def test_changed_before_its_end_is_refused_by_name(log):
     assert log.kept() == []
 
 
+def test_rotated_by_copy_and_truncate_is_refused_by_name(log):
+    log.write(b"1\n2\n")
+    version = log.checkpoint()
+    os.truncate(log.path, 0)
+    log.write(b"3\n4\n5\n")
+    with pytest.raises(Forbidden, match="other bytes before byte 4"):
+        log.restart(version)
+    assert log.path.read_bytes() == b"3\n4\n5\n"
+
+
 def test_a_tail_that_was_changed_is_refused(log):
     log.write(b"1\n")
     first = log.checkpoint()
