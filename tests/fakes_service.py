@@ -43,7 +43,7 @@ from ckptfs.model import (
     Purpose,
 )
 from ckptfs.node.api import Exit, Process
-from ckptfs.store.api import Damage, Ingest, IngestFile, Usage
+from ckptfs.store.api import Damage, Ingest, IngestFile, Pace, Usage
 from ckptfs.translib.api import Availability, Capability
 
 UNIT = unit_name(1)
@@ -153,6 +153,8 @@ class FakeStore:
         self.broken_heads: set[tuple[JobId, Version]] = set()
         self.open_readers = 0
         self.degraded_reason = ""
+        self.scrub_document = b""
+        self.now_ns = START_NS + 1
 
     def seal(self, head: Head, contents: Mapping[tuple[UnitName, str], bytes]) -> Head:
         files = tuple(
@@ -224,8 +226,26 @@ class FakeStore:
             for unit, name in self._get(job, version).contents
         )
 
-    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
-        return self._get(job, version).damage
+    async def verify(
+        self, job: JobId, version: Version, *, pace: Pace | None = None
+    ) -> Sequence[Damage]:
+        sealed = self._get(job, version)
+        for at in range(0, sealed.head.logical_bytes if pace else 0, BLOCK):
+            assert pace
+            await pace(min(BLOCK, sealed.head.logical_bytes - at))
+        sealed.damage += [d for d in sealed.hidden_damage if d not in sealed.damage]
+        if not sealed.damage:
+            sealed.verified_ns = self.now_ns
+        return sealed.damage
+
+    def quarantined(self) -> int:
+        return len({(d.job, d.version) for sealed in self.sealed.values() for d in sealed.damage})
+
+    def scrub_record(self) -> bytes:
+        return self.scrub_document
+
+    def keep_scrub_record(self, document: bytes) -> None:
+        self.scrub_document = document
 
     def verify_progress(self, job: JobId, version: Version) -> float | None:
         return self._get(job, version).progress
@@ -266,6 +286,7 @@ class FakeService:
         self.troubles: list[str] = []
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
         self.damaged: list[Damage] = []
+        self.scrubbing = False
         self.found_blockers: tuple[str, ...] = ()
         self.signals: list[SignalRequest] = []
 
@@ -468,6 +489,20 @@ class FakeService:
 
     def verify_text(self, job: JobId, version: Version) -> str:
         return "ok 2026-11-20T11:52:03Z" if self.store.verified_ns(job, version) else "never"
+
+    def scrub_text(self) -> str:
+        return "running 0%" if self.scrubbing else "idle (never)"
+
+    def request_scrub(self, caller: Caller, *, on: bool) -> None:
+        if caller.uid != 0:
+            raise NotAuthorised("only root may scrub the store")
+        if on and self.scrubbing:
+            raise Busy("the scrub is running already")
+        self.scrubbing = on
+        self.tell(None)
+
+    def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
+        return [key for key, sealed in sorted(self.store.sealed.items()) if sealed.damage]
 
     def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
         record = self._authorised(job, caller)

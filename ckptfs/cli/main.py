@@ -33,13 +33,14 @@ COMMANDS: Mapping[str, str] = {
     "wait": "wait for a job's end and exit as it did",
     "logs": "print what a job has written",
     "doctor": "say what this machine can do and what it lacks",
+    "scrub": "have every version read and proved, in the background",
     "check": "check a store that is not mounted",
     "completion": "print a completion script for bash or zsh",
     "version": "print versions",
 }
 
 # known names that have no command yet: said so, rather than guessed at
-NOT_YET = frozenset({"gc", "migrate", "repair", "scrub", "top"})
+NOT_YET = frozenset({"gc", "migrate", "repair", "top"})
 
 
 class Command(Protocol):

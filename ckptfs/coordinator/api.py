@@ -228,6 +228,18 @@ class Service(Protocol):
         """``never``, ``ok 2026-…``, ``running 40%``, ``damaged (file)``."""
         ...
 
+    def scrub_text(self) -> str:
+        """``running 40%``, ``idle (never|last 2026-…, 0 errors|stopped …)``."""
+        ...
+
+    def request_scrub(self, caller: Caller, *, on: bool) -> None:
+        """Begin to read and prove every version, or stop it.  Root only.  Raises Busy, Degraded."""
+        ...
+
+    def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
+        """Every version with known damage, by job."""
+        ...
+
     def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
         """Raises Busy: pinned, open, or in use by a restart."""
         ...

@@ -32,6 +32,7 @@ from .control import Control
 from .parts import Deadlines, Parts
 from .registry import Registry
 from .restarting import Restarts
+from .scrub import Scrub
 from .startup import recover
 from .submission import Submissions
 from .supervision import Supervision
@@ -83,6 +84,7 @@ class Coordinator:
         self._checkpoints = Checkpoints(parts)
         self._restarts = Restarts(parts, self._supervision)
         self._control = Control(parts, self._supervision)
+        self._scrub = Scrub(parts)
         machine = this_machine(parts.node.name)
         self._submissions = Submissions(parts, self._supervision, machine)
 
@@ -92,6 +94,7 @@ class Coordinator:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
+        self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
         await self._parts.background.run(task_status=task_status)
 
     def close(self) -> None:
@@ -180,6 +183,18 @@ class Coordinator:
         """Begin to read and hash a version."""
         self._control.verify(job, version, caller)
 
+    def scrub_text(self) -> str:
+        """Return how far the scrub is."""
+        return self._scrub.text()
+
+    def request_scrub(self, caller: Caller, *, on: bool) -> None:
+        """Begin or stop a scrub."""
+        self._scrub.request(caller, on=on)
+
+    def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
+        """Return every version with known damage."""
+        return versions.damaged(self._parts.store, self._parts.registry.jobs.values())
+
     def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
         """Remove a version."""
         self._control.remove_version(job, version, caller)
@@ -225,6 +240,10 @@ class Coordinator:
         degraded = self._parts.store.degraded()
         if degraded:
             sentences.append(f"the store is read-only: {degraded}")
+        if damaged := self.damaged_versions():
+            sentences.append(versions.damage_sentence(damaged))
+        if alarm := self._scrub.alarm():
+            sentences.append(alarm)
         entries = self._parts.available()
         if not any(entry.available for entry in entries.values()):
             reasons = [f"{name}: {entry.reason}" for name, entry in entries.items() if entry.reason]

@@ -3,16 +3,39 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable, Sequence
 
 from ..ids import JobId, Version
 from ..store.api import Store
 from .api import Job
+
+NAMED_MAX = 20  # versions that one sentence names
 
 
 def latest(store: Store, job: Job) -> Version | None:
     """Return the newest version of *job* with no known damage."""
     return next(
         (version for version in reversed(job.versions) if not store.damage(job.id, version)), None
+    )
+
+
+def damaged(store: Store, jobs: Iterable[Job]) -> list[tuple[JobId, Version]]:
+    """Return every version with known damage, by job."""
+    return sorted(
+        (job.id, version)
+        for job in jobs
+        for version in job.versions
+        if store.damage(job.id, version)
+    )
+
+
+def damage_sentence(found: Sequence[tuple[JobId, Version]]) -> str:
+    """Return what ``ctl/health`` says of damaged versions, and what to do about them."""
+    named = " ".join(f"{job}/{version}" for job, version in found[:NAMED_MAX])
+    more = f" and {len(found) - NAMED_MAX} more" if len(found) > NAMED_MAX else ""
+    return (
+        f"{len(found)} version{'s are' if len(found) > 1 else ' is'} damaged: {named}{more}; "
+        "checkpoint the jobs that run anew, then remove the damaged versions"
     )
 
 

@@ -84,11 +84,25 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ControlFile(
         "degraded",
         0o600,
-        "`0`, or `1` and why the store takes no more writes; `0` is accepted once it is mended.",
-        "# cat ctl/degraded\n0",
+        "`0`, or `1` and why the store takes no more writes, then one line per damaged version; "
+        "`0` is accepted once it is mended.",
+        "# cat ctl/degraded\n"
+        "1 (1 version damaged)\n"
+        "heat.42/7 damaged (JobUnit_1/pages-1.img, block 17)",
         shows.degraded,
         verbs.clear_degraded,
         pollable=True,
+    ),
+    ControlFile(
+        "scrub",
+        0o600,
+        "Write `1` to have every version read and proved in the background, those verified "
+        "longest ago first, or `stop`.",
+        "# echo 1 > ctl/scrub\n# cat ctl/scrub\nrunning 40%",
+        shows.scrub,
+        verbs.scrub,
+        pollable=True,
+        usage="echo 1 > scrub, or: stop",
     ),
     ControlFile(
         "stat",

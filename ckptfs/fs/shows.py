@@ -86,9 +86,18 @@ def volumes(view: ServiceView) -> str:
 
 
 def degraded(view: ServiceView) -> str:
-    """``0``, or ``1 (why)``."""
+    """``0``, or ``1 (why)``, then one line per version that is damaged."""
     reason = view.service.store.degraded()
-    return f"1 ({' '.join(reason.split())})\n" if reason else "0\n"
+    damaged = view.service.damaged_versions()
+    lines = [f"{job}/{number} {view.service.version_state(job, number)}" for job, number in damaged]
+    count = f"{len(damaged)} version{'s' * (len(damaged) > 1)} damaged" if damaged else ""
+    why = "; ".join(filter(None, [" ".join(reason.split()), count]))
+    return render_list([f"1 ({why})" if why else "0", *lines])
+
+
+def scrub(view: ServiceView) -> str:
+    """``running 40%``, ``idle (last 2026-…, 0 errors)``."""
+    return render_list([view.service.scrub_text()])
 
 
 def levels(view: ServiceView) -> dict[str, int]:

@@ -27,7 +27,16 @@ async def clear_degraded(view: ServiceView, text: str, caller: Caller) -> str:
     reason = view.service.store.degraded()
     if reason:
         raise Busy(f"the store is still damaged: {reason}")
+    if damaged := view.service.damaged_versions():
+        job, version = damaged[0]
+        raise Busy(f"version {version} of {job} is still damaged: verify or remove it")
     return "0"
+
+
+async def scrub(view: ServiceView, text: str, caller: Caller) -> str:
+    """Begin a scrub (1) or stop the one that runs."""
+    view.service.request_scrub(caller, on=parse_choice(text, {"1": True, "stop": False}))
+    return text
 
 
 # jobs

@@ -6,7 +6,7 @@ longer than a small file's I/O; what moves bulk or waits for the disk is async.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -25,6 +25,9 @@ class Usage:
     logical_bytes: int  # sum over all versions
     versions: int
     packs: int
+
+
+Pace = Callable[[int], Awaitable[None]]  # bytes about to be read; returns when they may be
 
 
 class IngestFile(Protocol):
@@ -173,8 +176,26 @@ class Store(Protocol):
         """Return the size of SHA256SUMS without computing it."""
         ...
 
-    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
-        """Read and hash everything of a version; progress through `verify_progress`."""
+    async def verify(
+        self, job: JobId, version: Version, *, pace: Pace | None = None
+    ) -> Sequence[Damage]:
+        """Read and hash everything of a version; progress through `verify_progress`.
+
+        *pace* is awaited before each block; such a verification shows no progress and takes
+        no turn from the others.  Raises NotFound, and what *pace* raises.
+        """
+        ...
+
+    def quarantined(self) -> int:
+        """How many packs are in quarantine: damaged, so nothing new relies on them."""
+        ...
+
+    def scrub_record(self) -> bytes:
+        """Return what `keep_scrub_record` kept, nothing when it cannot be read."""
+        ...
+
+    def keep_scrub_record(self, document: bytes) -> None:
+        """Keep how far the scrub is, durably.  Raises StoreFull, Degraded."""
         ...
 
     def verify_progress(self, job: JobId, version: Version) -> float | None:

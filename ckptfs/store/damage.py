@@ -1,6 +1,8 @@
 """What is known to be wrong, and packs that nothing new may rely on.
 
-A damaged pack stays where it is, because its other blocks are still good; an
+What is wrong with a version is kept in a marker beside its head, so that it is
+known again after a restart of the service; a verification that finds nothing
+takes it away.  A damaged pack stays where it is, because its other blocks are still good; an
 empty marker in packs/quarantine keeps it from counting as a hit, so the next
 version writes those pages again.
 """
@@ -8,16 +10,39 @@ version writes those pages again.
 from __future__ import annotations
 
 import contextlib
+import json
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any, cast
 
 from ..ids import JobId, UnitName, Version
 from . import layout
 from .api import Damage
 from .syscalls import Syscalls, write_durably
 
+KEPT_MAX = 1000  # places of one version that are remembered over a restart of the service
+
+
+def encode_damage(found: Iterable[Damage]) -> bytes:
+    """Return the marker that remembers *found*, damage of one version.  Pure."""
+    rows = [[damage.unit, damage.name, damage.block, damage.reason] for damage in found]
+    return json.dumps(rows[:KEPT_MAX]).encode()
+
+
+def decode_damage(job: JobId, version: Version, document: bytes) -> list[Damage]:
+    """Return what a marker remembers; one that does not parse still says: damaged.  Pure."""
+    try:
+        rows = cast("list[list[Any]]", json.loads(document))
+        return [
+            Damage(job, version, UnitName(str(unit)), str(name), int(block), str(reason))
+            for unit, name, block, reason in rows
+        ]
+    except (ValueError, TypeError):
+        return [Damage(job, version, UnitName(""), "COMMIT", -1, "damage was found before")]
+
 
 class DamageBook:
-    """Damage found since the store was opened, and the quarantine, which is durable."""
+    """Damage that is known, and the quarantine, which is durable."""
 
     def __init__(self, directory: Path, calls: Syscalls) -> None:
         self._directory, self._calls = directory / layout.QUARANTINE, calls
@@ -50,3 +75,7 @@ class DamageBook:
     def is_sound(self, pack_id: str) -> bool:
         """Whether a pack may count as a hit, as far as is known."""
         return pack_id not in self._suspect
+
+    def count_quarantined(self) -> int:
+        """Return how many packs may not count as hits."""
+        return len(self._suspect)

@@ -19,6 +19,7 @@ QUARANTINE = "packs/quarantine"  # one empty marker per pack that is never again
 HEADS = "heads"
 TRASH = "trash"
 SESSIONS = "sessions"
+SCRUB = "scrub.json"  # how far the scrub is
 KEYS = "keys"
 DIRECTORIES = (
     OPEN_PACKS,

@@ -11,6 +11,7 @@ import os
 import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -19,17 +20,17 @@ from ..errors import Busy, Corrupt
 from ..ids import JobId, UnitName, Version
 from ..model import FileEntry, Head
 from . import layout
-from .api import Damage, Usage
+from .api import Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
-from .damage import DamageBook
+from .damage import DamageBook, decode_damage, encode_damage
 from .ingest import VersionIngest
 from .packs import failure_of
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
-from .syscalls import Syscalls
+from .syscalls import Syscalls, write_durably
 from .verification import make_sums, sums_length, verify_files
-from .versions import PIN, SUMS, VERIFIED, Versions, find_file
+from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
 from .volume import LocalVolume
 from .writers import Writers
 
@@ -63,6 +64,10 @@ def open_store(
         raise
 
 
+def _forget(_: float) -> None:
+    """Take note of nothing."""
+
+
 class LocalStore:
     """See Store."""
 
@@ -72,6 +77,10 @@ class LocalStore:
         self._volume = LocalVolume(block.directory, calls)
         self._damage = DamageBook(block.directory, calls)
         self._versions = Versions(block, self._volume, calls)
+        for job, version in self._versions.all_marked(DAMAGE):
+            kept = self._versions.read_marker(job, version, DAMAGE) or b""
+            for damage in decode_damage(job, version, kept):
+                self._damage.add(damage)
         self._writers = Writers(
             block, calls, clock, volume=self._volume, versions=self._versions, damage=self._damage
         )
@@ -140,6 +149,7 @@ class LocalStore:
                 raise Corrupt(f"the manifest of version {version} of {job} holds no {name}")
         except Corrupt as error:
             self._damage.add(Damage(job, version, unit, name, -1, str(error)))
+            self._keep_damage(job, version)
             raise
         self._readers[job, version] += 1
         entry = head.files[index]
@@ -158,10 +168,21 @@ class LocalStore:
         damage = Damage(head.job, head.version, entry.unit, entry.name, block, reason)
         known = damage in self._damage.of(head.job, head.version)
         self._damage.add(damage)
+        if not known:
+            self._keep_damage(head.job, head.version)
         if not known and (manifest := self._versions.manifest(head)) is not None:
             for pack in self._loader.suspects(manifest, manifest.files[index], block):
                 self._damage.quarantine(pack)
         return f"{damage}: {reason}"
+
+    def _keep_damage(self, job: JobId, version: Version) -> None:
+        """Remember what is known of a version over a restart, as far as the disk takes it."""
+        found = self._damage.of(job, version)
+        with contextlib.suppress(OSError):
+            if found and version in self.versions(job):
+                self._versions.mark(job, version, DAMAGE, encode_damage(found))
+            elif not found:
+                self._versions.unmark(job, version, DAMAGE)
 
     async def sums(self, job: JobId, version: Version) -> bytes:
         """See Store.  Raises NotFound, Corrupt naming file and block."""
@@ -183,31 +204,48 @@ class LocalStore:
         """See Store."""
         return sums_length(self.head(job, version))
 
-    async def verify(self, job: JobId, version: Version) -> Sequence[Damage]:
+    async def verify(
+        self, job: JobId, version: Version, *, pace: Pace | None = None
+    ) -> Sequence[Damage]:
         """See Store.  Raises NotFound."""
         self._versions.check_present(job, version)
-        self._progress[job, version] = 0.0
-        try:
-            async with self._bulk:
-                found = await trio.to_thread.run_sync(
-                    self._verify, job, version, limiter=trio.CapacityLimiter(1)
-                )
-        finally:
-            del self._progress[job, version]
+        if pace is None:
+            found = await self._verify_shown(job, version)
+        else:
+            waiting = partial(trio.from_thread.run, pace)
+            found = await trio.to_thread.run_sync(self._verify, job, version, _forget, waiting)
+        if version not in self.versions(job):
+            return []  # removed meanwhile: what was missing was taken away
         self._damage.clear(job, version)
         for damage in found:
             self._damage.add(damage)
-        if not found and not self.degraded() and version in self.versions(job):
+        self._keep_damage(job, version)
+        if not found and not self.degraded():
             with contextlib.suppress(OSError):
                 self._versions.mark(job, version, VERIFIED, str(self._clock()).encode())
         return found
 
-    def _verify(self, job: JobId, version: Version) -> list[Damage]:
-        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread."""
-
+    async def _verify_shown(self, job: JobId, version: Version) -> list[Damage]:
         def progress(part: float) -> None:
             self._progress[job, version] = part
 
+        progress(0.0)
+        try:
+            async with self._bulk:
+                return await trio.to_thread.run_sync(
+                    self._verify, job, version, progress, _forget, limiter=trio.CapacityLimiter(1)
+                )
+        finally:
+            self._progress.pop((job, version), None)  # a restart may verify beside a user
+
+    def _verify(
+        self,
+        job: JobId,
+        version: Version,
+        progress: Callable[[float], None],
+        wait: Callable[[int], None],
+    ) -> list[Damage]:
+        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread."""
         try:
             head = self._versions.load_head(job, version)
             if not head.files:
@@ -216,8 +254,31 @@ class LocalStore:
         except Corrupt as error:
             return [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
         return verify_files(
-            head, manifest, self._loader, progress=progress, suspect=self._damage.quarantine
+            head,
+            manifest,
+            self._loader,
+            progress=progress,
+            suspect=self._damage.quarantine,
+            wait=wait,
         )
+
+    def quarantined(self) -> int:
+        """See Store."""
+        return self._damage.count_quarantined()
+
+    def scrub_record(self) -> bytes:
+        """See Store."""
+        with contextlib.suppress(OSError):
+            return self._calls.read_file(self._block.directory / layout.SCRUB, SIDECAR_MAX)
+        return b""
+
+    def keep_scrub_record(self, document: bytes) -> None:
+        """See Store."""
+        self._writers.refuse()
+        try:
+            write_durably(self._calls, self._block.directory / layout.SCRUB, document)
+        except OSError as error:
+            raise failure_of(error) from error
 
     def verify_progress(self, job: JobId, version: Version) -> float | None:
         """See Store."""

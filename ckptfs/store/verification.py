@@ -11,7 +11,7 @@ from . import layout
 from .api import Damage
 from .blocks import BlockLoader
 from .manifest import Manifest
-from .pages import block_count
+from .pages import BLOCK, block_count
 
 SHA256_HEX = 64
 
@@ -71,10 +71,12 @@ def verify_files(
     *,
     progress: Callable[[float], None],
     suspect: Callable[[str], None],
+    wait: Callable[[int], None],
 ) -> list[Damage]:
     """Read every block from the disk and prove it; return what is wrong.
 
-    *progress* is told 0..1, *suspect* the packs that fail their own checksums.
+    *progress* is told 0..1, *suspect* the packs that fail their own checksums; *wait* returns
+    when so many bytes may be read.
     """
     found = list(find_mismatches(head, manifest))
     if found:
@@ -84,6 +86,7 @@ def verify_files(
     for index, entry in enumerate(head.files):
         file = manifest.files[index]
         for block in range(block_count(entry.size_bytes)):
+            wait(min(BLOCK, entry.size_bytes - block * BLOCK))
             try:
                 loader.load(manifest, file, block, fresh=True)
             except Corrupt as error:

@@ -28,8 +28,8 @@ from .volume import LocalVolume
 
 HEADS_CACHED = 1024
 MANIFESTS_CACHED = 8  # each 4 bytes per page: 1 MiB per GiB
-PIN, SUMS, VERIFIED = ".pin", ".sums", ".verified"
-MARKERS = (PIN, SUMS, VERIFIED)
+PIN, SUMS, VERIFIED, DAMAGE = ".pin", ".sums", ".verified", ".damage"
+MARKERS = (PIN, SUMS, VERIFIED, DAMAGE)
 SIDECAR_MAX = 64 << 20  # bytes
 
 
@@ -232,6 +232,11 @@ class Versions:
     def marked(self, job: JobId, version: Version, suffix: str) -> bool:
         """Whether a marker lies beside the head."""
         return (job, version, suffix) in self._markers
+
+    def all_marked(self, suffix: str) -> list[tuple[JobId, Version]]:
+        """Return the committed versions that have such a marker."""
+        marked = [(job, version) for job, version, kind in self._markers if kind == suffix]
+        return sorted(key for key in marked if key[1] in self._versions.get(key[0], ()))
 
     def mark(self, job: JobId, version: Version, suffix: str, content: bytes = b"") -> None:
         """Put a marker beside the head, durably.  Raises OSError."""

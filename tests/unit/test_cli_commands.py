@@ -345,3 +345,28 @@ def test_unmounting_what_is_not_mounted_is_refused(tmp_path, capsys):
     code, _, err = run(capsys, "umount", str(tmp_path))
     assert code == 3
     assert "no ckptfs is mounted" in err
+
+
+# scrub
+
+
+def test_scrub_waits_for_the_end_and_says_what_it_found(tree, capsys, monkeypatch):
+    monkeypatch.setattr("ckptfs.cli.commands.scrub.mount_of", lambda _: tree.mount)
+    tree.put("ctl/scrub", "idle (never)\n# echo 1 > scrub\n")
+    tree.files.answers["ctl/scrub"] = lambda _: tree.put("ctl/scrub", "running 0%\n") or ""
+    ends = ["running 40%", "idle (last 2026-11-20T11:52:03Z, 0 errors)"]
+    tree.files.steps += [lambda end=end: tree.put("ctl/scrub", end + "\n") for end in ends]
+    assert run(capsys, "scrub") == (0, ends[-1] + "\n", "")
+    tree.files.steps.append(lambda: tree.put("ctl/scrub", "idle (last 2026, 2 errors)\n"))
+    code, out, err = run(capsys, "scrub")
+    assert (code, out) == (10, "idle (last 2026, 2 errors)\n")
+    assert "ctl/degraded" in err
+    assert tree.files.written == [("ctl/scrub", "1"), ("ctl/scrub", "1")]
+
+
+def test_scrub_is_stopped(tree, capsys, monkeypatch):
+    monkeypatch.setattr("ckptfs.cli.commands.scrub.mount_of", lambda _: tree.mount)
+    tree.put("ctl/scrub", "idle (stopped by hand)\n")
+    assert run(capsys, "scrub", "--stop")[0] == 0
+    assert run(capsys, "scrub", "--no-wait")[0] == 0
+    assert tree.files.written == [("ctl/scrub", "stop"), ("ctl/scrub", "1")]

@@ -234,6 +234,11 @@ async def test_every_file_shows_its_service(world):
     assert await world.cat("ctl/degraded") == "0\n"
     world.service.store.degraded_reason = "a pack is torn"
     assert await world.cat("ctl/degraded") == "1 (a pack is torn)\n"
+    damage = Damage(JOB, Version(1), UNIT, "pages-1.img", 17, "x")
+    world.service.store.sealed[JOB, Version(1)].damage.append(damage)
+    first, line = (await world.cat("ctl/degraded")).splitlines()
+    assert first == "1 (a pack is torn; 1 version damaged)"
+    assert line.startswith(f"{JOB}/1 damaged (")
     metrics = await world.cat("ctl/metrics")
     assert metrics.endswith("# EOF\n")
     assert "# TYPE ckptfs_complete counter\nckptfs_complete_total 1\n" in metrics

@@ -119,6 +119,33 @@ def test_quarantine_outlives_the_daemon(tmp_path):
     trio.run(heal)
 
 
+def test_known_damage_outlives_the_daemon_and_goes_with_the_damage(tmp_path):
+    make_store(tmp_path, FIRST)
+    pack = the(tmp_path, "packs/??/*")
+    flip(pack, 3 * MIB)
+
+    async def find():
+        store = open_store(tmp_path, create=False)
+        found = await store.verify(JOB, Version(1))
+        store.close()
+        return found
+
+    found = trio.run(find)
+    assert found
+    store = open_store(tmp_path, create=False)
+    assert list(store.damage(JOB, Version(1))) == list(found)
+    store.close()
+    (tmp_path / "heads" / JOB / "1.damage").chmod(0o600)
+    (tmp_path / "heads" / JOB / "1.damage").write_bytes(b"torn")
+    store = open_store(tmp_path, create=False)
+    assert store.damage(JOB, Version(1))
+    store.close()
+    flip(pack, 3 * MIB)  # whole again
+    assert trio.run(find) == []
+    assert not (tmp_path / "heads" / JOB / "1.damage").exists()
+    assert check(tmp_path) == []
+
+
 def test_a_byte_flipped_anywhere_is_noticed(tmp_path):
     """Every 40th byte of small objects, some of the pack: no flip gives other bytes."""
     files = {"a": noise(3 * PAGE + 5), "b": b"x" * 100}
@@ -141,14 +168,14 @@ def test_a_byte_flipped_anywhere_is_noticed(tmp_path):
     for pattern, step in (
         ("packs/??/*", 509),
         ("manifests/??/*", 40),
-        ("heads/*/*", 40),
+        ("heads/*/1", 40),
         ("FORMAT", 9),
     ):
         for path in sorted(p for p in tmp_path.glob(pattern) if p.is_file()):
             for offset in range(0, path.stat().st_size, step):
                 flip(path, offset)
                 trio.run(read_all)
-                if pattern in {"manifests/??/*", "heads/*/*"}:
+                if pattern in {"manifests/??/*", "heads/*/1"}:
                     assert check(tmp_path) != [], (path, offset)
                 flip(path, offset)
     assert check(tmp_path) == []

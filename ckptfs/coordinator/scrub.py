@@ -1,0 +1,178 @@
+"""The scrub: every version is read and proved again, slowly, those verified longest ago first.
+
+It finds what nobody reads.  A damaged version is known as such from then on
+(`ctl/state`, `ctl/degraded`, `ctl/health`), its bad packs go to quarantine, and
+the next version of the job writes those pages anew.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Callable
+
+import trio
+
+from ..errors import Busy, CkptfsError, Corrupt, NotAuthorised, NotFound
+from ..ids import JobId, Version
+from ..model import Caller
+from ..security.access import ROOT_UID
+from .parts import Parts
+from .scrub_record import (
+    BY_HAND,
+    NOTHING,
+    ScrubRecord,
+    decode_record,
+    encode_record,
+    idle_text,
+    oldest_first,
+)
+
+log = logging.getLogger(__name__)
+RATE = 64 << 20  # bytes per second: a tenth of what one thread reads and proves
+RATE_UNDER_LOAD = RATE // 16  # never nothing, or a busy machine would never be scrubbed
+EVERY_NS = 7 * 24 * 3600 * 10**9
+DUE_CHECK_S = 3600.0
+
+
+def is_loaded() -> bool:
+    """Whether more wants to run on this machine than it has processors."""
+    return os.getloadavg()[0] > (os.cpu_count() or 1)
+
+
+class Scrub:
+    """One run at a time.  Trio thread only."""
+
+    def __init__(self, parts: Parts, loaded: Callable[[], bool] = is_loaded) -> None:
+        self._parts, self._loaded = parts, loaded
+        self._record = NOTHING
+        self._scope: trio.CancelScope | None = None  # of the run under way
+        self._total = self._done = 0  # bytes of the run under way
+        self._share = 0  # percent, as last told
+        self._next_s = 0.0  # when the next block may be read
+        self._released = trio.Event()  # set whenever a job's lock is given back
+        parts.registry.on_release(lambda _job, _operation: self._released.set())
+
+    def text(self) -> str:
+        """Return ``running 40%``, or ``idle`` and how the last run ended."""
+        return f"running {self._share}%" if self._scope else idle_text(self._record)
+
+    def alarm(self) -> str:
+        """Return one sentence when a run was given up, else nothing."""
+        stopped = self._record.stopped
+        if not stopped or stopped == BY_HAND:
+            return ""
+        return f"the scrub stopped: {stopped}; see ctl/degraded, and look at the disk's own log"
+
+    def request(self, caller: Caller, *, on: bool) -> None:
+        """Begin a run, or stop it; a stopped one is gone on with.
+
+        Raises NotAuthorised (EPERM) for all but root, Busy while one runs, Degraded, StoreFull.
+        """
+        if caller.uid != ROOT_UID:
+            raise NotAuthorised("only root may scrub the store")
+        if on and self._scope:
+            raise Busy("the scrub is running already")
+        if on:
+            self._begin()
+        elif self._scope:
+            self._keep(self._record.stopped_by_hand())
+            self._scope.cancel()
+
+    async def keep_going(self) -> None:
+        """Go on with a run that was cut off, and begin one every week; until cancelled."""
+        self._load()
+        if self._record.started_ns and not self._record.stopped:
+            self._start()
+        while True:
+            await trio.sleep(DUE_CHECK_S)
+            last_ns = max(self._record.last_ended_ns, self._record.started_ns)
+            due = self._parts.clock_ns() - last_ns > EVERY_NS
+            if due and not self._scope and not self._record.stopped:
+                try:
+                    self._begin()
+                except CkptfsError as error:  # read-only or full: there is a sentence on that
+                    log.warning("no scrub: %s", error)
+
+    def _load(self) -> None:
+        try:
+            self._record = decode_record(self._parts.store.scrub_record())
+        except Corrupt as error:
+            log.warning("%s; it begins anew", error)
+
+    def _begin(self) -> None:
+        self._keep(self._record.begun(self._parts.clock_ns()))
+        self._start()
+
+    def _start(self) -> None:
+        self._scope = trio.CancelScope()
+        self._share = 0
+        self._parts.background.spawn("scrub", self._run)
+        self._parts.registry.changed(None)
+
+    def _keep(self, record: ScrubRecord) -> None:
+        self._parts.store.keep_scrub_record(encode_record(record))
+        self._record = record
+
+    async def _run(self) -> None:
+        assert self._scope
+        try:
+            with self._scope:
+                await self._read_all()
+        except CkptfsError as error:
+            log.error("the scrub was given up: %s", error)
+        finally:
+            self._scope = None
+            self._parts.registry.changed(None)
+
+    async def _read_all(self) -> None:
+        store = self._parts.store
+        every = [
+            (store.verified_ns(job, version), job, version)
+            for job in store.jobs()
+            for version in store.versions(job)
+        ]
+        due = oldest_first(self._record, every)
+        self._total = sum(self._size(job, version) for job, version in due)
+        self._done, self._next_s = 0, trio.current_time()
+        for job, version in due:
+            await self._verify(job, version)
+            if self._record.stopped:
+                log.error("the scrub stopped: %s", self._record.stopped)
+                return
+        self._keep(self._record.ended(self._parts.clock_ns()))
+        log.info("scrubbed %d versions, %d errors", len(due), self._record.last_errors)
+
+    def _size(self, job: JobId, version: Version) -> int:
+        try:
+            return self._parts.store.head(job, version).logical_bytes
+        except CkptfsError:
+            return 0  # said when it is verified
+
+    async def _verify(self, job: JobId, version: Version) -> None:
+        store, registry = self._parts.store, self._parts.registry
+        packs = store.quarantined()
+        try:
+            damage = await store.verify(job, version, pace=self._pace)
+        except NotFound:
+            return  # removed meanwhile
+        if damage:
+            log.error("the scrub found version %d of %s damaged: %s", version, job, damage[0])
+            self._parts.count("damage_found", len(damage))
+            self._keep(self._record.found(job, version, len(damage), store.quarantined() - packs))
+        registry.changed(job, version)
+        registry.changed(job)
+
+    async def _pace(self, size: int) -> None:
+        """Return when *size* bytes may be read: not during a checkpoint, not above the rate."""
+        while self._parts.registry.operations:
+            self._released = trio.Event()
+            await self._released.wait()
+        await trio.sleep_until(self._next_s)
+        rate = RATE_UNDER_LOAD if self._loaded() else RATE
+        self._next_s = max(self._next_s, trio.current_time()) + size / rate
+        self._done += size
+        share = min(99, 100 * self._done // self._total) if self._total else 0
+        if share != self._share:
+            self._share = share
+            self._parts.registry.changed(None)

@@ -1,0 +1,103 @@
+"""How far the scrub is, as it is kept in the store, and what ``ctl/scrub`` says of it.  Pure.
+
+The cursor is the time at which each version was last verified, kept beside its
+head; this record adds when the run began and which versions of it are damaged
+(they get no such time).  So a run goes on where it was after a restart.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, cast
+
+from ..errors import Corrupt
+from ..ids import JobId, Version
+
+BAD_PACKS_MAX = 5  # in one run; then the disk is failing, and reading on does more harm than good
+
+
+@dataclass(frozen=True, slots=True)
+class ScrubRecord:
+    """One run, and how the last whole one ended.  Times are nanoseconds since the epoch."""
+
+    started_ns: int = 0  # of the run under way, or stopped; 0: there is none
+    errors: int = 0  # damaged places found in it
+    bad_packs: int = 0
+    damaged: tuple[tuple[JobId, Version], ...] = ()  # versions of this run
+    stopped: str = ""  # why it does not go on: "by hand", or what was found
+    last_ended_ns: int = 0
+    last_errors: int = 0
+
+    def begun(self, now_ns: int) -> ScrubRecord:
+        """Return the record of a run that goes on, or else of a new one."""
+        if self.started_ns and self.stopped == BY_HAND:
+            return dataclasses.replace(self, stopped="")
+        return ScrubRecord(
+            started_ns=now_ns, last_ended_ns=self.last_ended_ns, last_errors=self.last_errors
+        )
+
+    def found(self, job: JobId, version: Version, errors: int, bad_packs: int) -> ScrubRecord:
+        """Return the record after a damaged version; too many bad packs stop the run."""
+        bad = self.bad_packs + bad_packs
+        reason = f"{bad} damaged packs in one run: the disk may be failing"
+        return dataclasses.replace(
+            self,
+            errors=self.errors + errors,
+            bad_packs=bad,
+            damaged=(*self.damaged, (job, version)),
+            stopped=reason if bad >= BAD_PACKS_MAX else "",
+        )
+
+    def stopped_by_hand(self) -> ScrubRecord:
+        """Return the record of a run that somebody stopped."""
+        return dataclasses.replace(self, stopped=BY_HAND)
+
+    def ended(self, now_ns: int) -> ScrubRecord:
+        """Return the record of a run that has read everything."""
+        return ScrubRecord(last_ended_ns=now_ns, last_errors=self.errors)
+
+
+BY_HAND = "by hand"
+NOTHING = ScrubRecord()
+
+
+def oldest_first(
+    record: ScrubRecord, verified: Iterable[tuple[int, JobId, Version]]
+) -> list[tuple[JobId, Version]]:
+    """Return what the run has to read, those verified longest ago first.
+
+    *verified*: (nanoseconds since the epoch or 0, job, version) of every version there is.
+    """
+    due = sorted(row for row in verified if row[0] < record.started_ns)
+    return [(job, version) for _, job, version in due if (job, version) not in record.damaged]
+
+
+def idle_text(record: ScrubRecord) -> str:
+    """Return what ``ctl/scrub`` says while nothing runs."""
+    if record.stopped:
+        return f"idle (stopped {record.stopped})"
+    if not record.last_ended_ns:
+        return "idle (never)"
+    at = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(record.last_ended_ns / 1e9))
+    return f"idle (last {at}, {record.last_errors} errors)"
+
+
+def encode_record(record: ScrubRecord) -> bytes:
+    """Return the document that the store keeps."""
+    return json.dumps(dataclasses.asdict(record)).encode()
+
+
+def decode_record(document: bytes) -> ScrubRecord:
+    """Return the record in *document*, the empty one for nothing.  Raises Corrupt."""
+    if not document:
+        return NOTHING
+    try:
+        row = cast("dict[str, Any]", json.loads(document))
+        damaged = tuple((JobId(str(job)), Version(int(v))) for job, v in row.pop("damaged"))
+        return ScrubRecord(**row, damaged=damaged)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise Corrupt("the record of the scrub does not parse") from error
