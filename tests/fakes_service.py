@@ -43,7 +43,7 @@ from ckptfs.model import (
     Purpose,
 )
 from ckptfs.node.api import Exit, Process
-from ckptfs.store.api import Damage, Ingest, IngestFile, Pace, Usage
+from ckptfs.store.api import TRASH_S, Damage, Ingest, IngestFile, Pace, Usage
 from ckptfs.translib.api import Availability, Capability
 
 UNIT = unit_name(1)
@@ -151,6 +151,7 @@ class FakeStore:
     def __init__(self) -> None:
         self.sealed: dict[tuple[JobId, Version], Sealed] = {}
         self.broken_heads: set[tuple[JobId, Version]] = set()
+        self.trash: dict[tuple[JobId, Version], tuple[Sealed, int]] = {}
         self.open_readers = 0
         self.degraded_reason = ""
         self.scrub_document = b""
@@ -265,12 +266,20 @@ class FakeStore:
     def verified_ns(self, job: JobId, version: Version) -> int:
         return self._get(job, version).verified_ns
 
-    def remove(self, job: JobId, version: Version) -> None:
+    def remove(self, job: JobId, version: Version, *, trash_s: int = TRASH_S) -> None:
         if self._get(job, version).pinned:
             raise Busy(f"version {version} is pinned")
         if self.open_readers:
             raise Busy(f"version {version} is being read")
-        del self.sealed[job, version]
+        self.trash[job, version] = (self.sealed.pop((job, version)), START_NS // 10**9 + trash_s)
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        return sorted((v, expires_s) for (of, v), (_, expires_s) in self.trash.items() if of == job)
+
+    def undelete(self, job: JobId, version: Version) -> None:
+        if (job, version) not in self.trash:
+            raise NotFound(f"version {version} of {job} is not in the trash")
+        self.sealed[job, version] = self.trash.pop((job, version))[0]
 
     def close(self) -> None:
         pass

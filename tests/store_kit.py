@@ -168,6 +168,10 @@ class FaultyCalls(Syscalls):
         self._step("mkdir", path.name)
         super().mkdir(path)
 
+    def rmdir(self, path):
+        self._step("rmdir", path.name)
+        super().rmdir(path)
+
 
 def full() -> OSError:
     return OSError(StoreFull.errno, "No space left on device")

@@ -1,1 +1,1 @@
-"""The collector's place.  This release removes versions (request, keep_last) and frees no pack."""
+"""The collector: `decide` says which versions go and why, `sweep` takes away what nobody needs."""

@@ -13,6 +13,8 @@ from typing import Protocol
 from ..ids import JobId, UnitName, Version
 from ..model import Head
 
+TRASH_S = 24 * 3600  # seconds for which a version that somebody removed can be brought back
+
 
 @dataclass(frozen=True, slots=True)
 class Usage:
@@ -222,11 +224,22 @@ class Store(Protocol):
         """When every byte was last read and found right; 0 never."""
         ...
 
-    def remove(self, job: JobId, version: Version) -> None:
-        """Move the head to the trash.
+    def remove(self, job: JobId, version: Version, *, trash_s: int = TRASH_S) -> None:
+        """Move the head to the trash, from where it can be brought back for *trash_s* seconds.
 
         The version is gone from view, its bytes wait for the collector.
         Raises NotFound, Busy (pinned, or a reader has it open), Degraded.
+        """
+        ...
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        """Return (version, when it goes for good in seconds since the epoch).  Raises Corrupt."""
+        ...
+
+    def undelete(self, job: JobId, version: Version) -> None:
+        """Bring a removed version back.
+
+        Raises NotFound (not in the trash), Corrupt (not whole any more), StoreFull, Degraded.
         """
         ...
 

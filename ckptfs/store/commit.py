@@ -18,6 +18,7 @@ from ..errors import CkptfsError, Degraded
 from ..ids import UnitName, Version
 from ..model import FileEntry, Head
 from . import layout
+from .claims import Claims
 from .heads import encode_head
 from .manifest import encode_manifest
 from .packs import PackSet, failure_of
@@ -40,12 +41,14 @@ class Committer:
         session: Session,
         clock: Callable[[], int],
         degrade: Callable[[str], None],
+        claims: Claims,
     ) -> None:
         self.known_packs: Sequence[str] = ()  # set by the hashing thread before the first page
         self.parent: Version | None = None  # likewise
         self._volume, self._calls, self._key = volume, calls, key
         self._packs, self._session = packs, session
         self._clock, self._degrade = clock, degrade
+        self._claims = claims
         self._manifest = ""
 
     def commit(self, head: Head, stored: Sequence[StoredFile], drained: threading.Event) -> Head:
@@ -85,6 +88,7 @@ class Committer:
         packs = dict(enumerate(self.known_packs))
         packs |= {pack.number: pack.pack_id for pack in self._packs.packs}
         manifest_id, body, table = encode_manifest(stored, packs)
+        self._claims.claim(self._session.session_id, manifest_id)
         if not self._volume.has("manifests", manifest_id):
             self._manifest = manifest_id  # ours to remove; an equal version before us keeps its own
         self._twice(lambda: self._volume.put("tables", manifest_id, table))

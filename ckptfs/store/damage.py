@@ -72,6 +72,12 @@ class DamageBook:
         with contextlib.suppress(OSError):
             write_durably(self._calls, self._directory / pack_id, b"")
 
+    def release(self, pack_id: str) -> None:
+        """Forget a pack that no longer exists.  Thread safe.  Raises OSError."""
+        if pack_id in self._suspect:
+            self._calls.unlink(self._directory / pack_id)
+            self._suspect.discard(pack_id)
+
     def is_sound(self, pack_id: str) -> bool:
         """Whether a pack may count as a hit, as far as is known."""
         return pack_id not in self._suspect

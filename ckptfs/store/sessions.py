@@ -11,6 +11,7 @@ import json
 import os
 import secrets
 import socket
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -96,13 +97,18 @@ def is_dead(row: dict[str, Any]) -> bool:
         return True
 
 
-def sweep_sessions(directory: Path, calls: Syscalls) -> int:
+def sweep_sessions(
+    directory: Path, calls: Syscalls, running: Collection[str] = frozenset()
+) -> int:
     """End the sessions of dead writers, remove open packs of no session; return how many packs.
 
-    Only with the store's lock held.
+    *running*: the sessions of this process.  Only with the store's lock held.
     """
     alive: set[str] = set()
     for entry in list(calls.scan(directory / layout.SESSIONS)):
+        if entry.name in running:
+            alive.add(entry.name)
+            continue
         try:
             row = cast("dict[str, Any]", json.loads(calls.read_file(Path(entry.path), SESSION_MAX)))
         except (ValueError, OSError):

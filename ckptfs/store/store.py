@@ -20,22 +20,23 @@ from ..errors import Busy, Corrupt
 from ..ids import JobId, UnitName, Version
 from ..model import FileEntry, Head
 from . import layout
-from .api import Damage, Pace, Usage
+from .api import TRASH_S, Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
 from .damage import DamageBook, decode_damage, encode_damage
+from .garbage import Garbage
 from .ingest import VersionIngest
 from .packs import failure_of
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
 from .syscalls import Syscalls, write_durably
+from .trash import Trash
 from .verification import make_sums, sums_length, verify_files
 from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
 from .volume import LocalVolume
 from .writers import Writers
 
 VERIFIERS = 1  # verifications and sums at the same time: each takes a core
-TRASH_NS = 24 * 3600 * 10**9  # how long a removed head can be put back by hand
 
 
 def open_store(
@@ -87,6 +88,17 @@ class LocalStore:
         with contextlib.suppress(OSError):  # a disk that takes no changes can still be read
             sweep_sessions(block.directory, calls)
         self._packs = PackFiles(self._volume, calls)
+        self.trash = Trash(block, calls, volume=self._volume, versions=self._versions)
+        self.garbage = Garbage(
+            block,
+            calls,
+            volume=self._volume,
+            versions=self._versions,
+            writers=self._writers,
+            damage=self._damage,
+            packs=self._packs,
+            trash=self.trash,
+        )
         self._loader = BlockLoader(self._packs)
         self._cache = BlockCache(self._loader)
         self._readers: Counter[tuple[JobId, Version]] = Counter()
@@ -317,7 +329,7 @@ class LocalStore:
         text = self._versions.read_marker(job, version, VERIFIED)
         return int(text) if text is not None and text.isdigit() else 0
 
-    def remove(self, job: JobId, version: Version) -> None:
+    def remove(self, job: JobId, version: Version, *, trash_s: int = TRASH_S) -> None:
         """See Store."""
         self._versions.check_present(job, version)
         self._writers.refuse()
@@ -326,6 +338,16 @@ class LocalStore:
         if self._readers[job, version] > 0:
             raise Busy(f"version {version} of {job} is being read")
         try:
-            self._versions.remove(job, version, expiry_ns=self._clock() + TRASH_NS)
+            self._versions.remove(job, version, expiry_ns=self._clock() + trash_s * 10**9)
         except OSError as error:
             raise failure_of(error) from error
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        """See Store."""
+        found = [(e.version, e.expires_s) for e in self.trash.entries() if e.job == job]
+        return sorted(found)
+
+    def undelete(self, job: JobId, version: Version) -> None:
+        """See Store."""
+        self._writers.refuse()
+        self.trash.bring_back(job, version)

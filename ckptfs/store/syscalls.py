@@ -96,6 +96,11 @@ class Syscalls:
         with contextlib.suppress(FileExistsError):
             path.mkdir(mode=0o700)
 
+    def rmdir(self, path: Path) -> None:
+        """Remove an empty directory; a missing one is fine."""
+        with contextlib.suppress(FileNotFoundError):
+            path.rmdir()
+
     def fsync_directory(self, path: Path) -> None:
         """Make the entries of a directory durable."""
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)

@@ -168,6 +168,10 @@ class Versions:
             raise Corrupt(
                 f"the head of version {version} of {job} cannot be read: {error.strerror}"
             ) from error
+        return self.prove(document, job, version)
+
+    def prove(self, document: bytes, job: JobId, version: Version) -> Head:
+        """Return the head in *document*.  Any thread.  Raises Corrupt."""
         return decode_head(document, self._key, job, version)
 
     def manifest(self, head: Head) -> Manifest | None:

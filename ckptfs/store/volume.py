@@ -120,6 +120,10 @@ class LocalVolume:
         """See Volume."""
         self._calls.unlink(self.path(kind, name))
 
+    def forget(self, kind: Kind, name: str) -> None:
+        """Take note that an object was moved away.  Any thread."""
+        self._sizes.pop((kind, name), None)
+
     def free_and_total(self) -> tuple[int, int]:
         """See Volume."""
         return self._calls.free_and_total(self.directory)

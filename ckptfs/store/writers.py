@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from ..errors import Corrupt, Degraded, Exists, InvalidInput, NotFound
 from ..ids import JobId, Version, parse_job_id
 from ..model import Head
+from .claims import Claims
 from .commit import Committer
 from .damage import DamageBook
 from .dedup import Deduplicator, Known
@@ -22,6 +24,15 @@ from .superblock import Superblock
 from .syscalls import Syscalls
 from .versions import Versions
 from .volume import LocalVolume
+
+
+@dataclass(frozen=True, slots=True)
+class Guard:
+    """What the collector must respect while a version is being written."""
+
+    session_id: str
+    epoch: int
+    manifests: frozenset[str]  # whose pages it may refer to
 
 
 class Writers:
@@ -43,6 +54,9 @@ class Writers:
         self._volume, self._versions, self._damage = volume, versions, damage
         self._threads: tuple[WorkThread, WorkThread] | None = None
         self._running: dict[tuple[JobId, Version], VersionIngest] = {}
+        self._guards: dict[tuple[JobId, Version], Guard] = {}
+        self.epoch = block.epoch  # raised by the collector
+        self.claims = Claims()
 
     def degrade(self, reason: str) -> None:
         """Make the store read-only until it is opened again.  Any thread."""
@@ -80,6 +94,8 @@ class Writers:
             end_session(self._block.directory, self._calls, session.session_id)
             raise
         source = self._find_parent(job, family)
+        manifests = {file.manifest.partition(":")[0] for file in source.files} if source else ()
+        self._guards[key] = Guard(session.session_id, session.epoch, frozenset(manifests))
         self._running[key] = VersionIngest(
             job,
             version,
@@ -95,6 +111,10 @@ class Writers:
         )
         return self._running[key]
 
+    def guards(self) -> dict[tuple[JobId, Version], Guard]:
+        """Return what versions being written rely on."""
+        return dict(self._guards)
+
     def close_threads(self) -> None:
         """End the threads once their queues are empty.  May be repeated."""
         threads, self._threads = self._threads, None
@@ -103,6 +123,7 @@ class Writers:
 
     def _ended(self, key: tuple[JobId, Version], head: Head | None) -> None:
         self._running.pop(key, None)
+        self._guards.pop(key, None)
         if head is not None:
             self._versions.add(head)
 
@@ -115,7 +136,7 @@ class Writers:
                 version,
                 expect_bytes=expect_bytes,
                 now_ns=self._clock(),
-                epoch=self._block.epoch,
+                epoch=self.epoch,
             )
         except OSError as error:
             raise failure_of(error) from error
@@ -129,6 +150,7 @@ class Writers:
             session=session,
             clock=self._clock,
             degrade=self.degrade,
+            claims=self.claims,
         )
 
     def _find_parent(self, job: JobId, family: Sequence[JobId]) -> Head | None:

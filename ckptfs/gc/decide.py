@@ -1,0 +1,149 @@
+"""Which versions go, which stay, and why.  Pure: facts in, one verdict per version out.
+
+The rules in their order (the first that applies decides):
+
+1. pinned, in use, or damaged versions stay;
+2. the system's own versions go when their job is done; a checkpoint taken for a migration goes
+   when the migration has succeeded;
+3. the newest restartable version stays;
+4. what the job's retention keeps stays, the rest goes; no retention keeps all.
+
+Only restartable versions are counted.  A damaged one is evidence, and its owner's to remove.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ..ids import JobId, Version
+from ..model import Initiator, Purpose
+
+S = 1_000_000_000  # nanoseconds
+CLOCK_SLACK_S = 120  # clocks are stepped by less than that in normal service
+SCARCE = 20  # the trash is emptied early when less than one part in so many of the disk is free
+
+
+@dataclass(frozen=True, slots=True)
+class Retention:
+    """What a job keeps; a version stays when any of the three wants it, all 0 keeps everything."""
+
+    last: int = 0  # newest restartable versions
+    within_s: int = 0  # seconds: all that are younger
+    every_s: int = 0  # seconds: the newest of each such period
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What has to be known of a version."""
+
+    version: Version
+    committed_ns: int
+    restartable: bool
+    pinned: bool
+    used: bool
+    purpose: Purpose
+    initiator: Initiator
+
+
+@dataclass(frozen=True, slots=True)
+class JobFacts:
+    """What has to be known of a job.  *migrated*: versions whose migration has succeeded."""
+
+    job: JobId
+    done: bool  # ended with success; a failed job may want its newest version yet
+    retention: Retention
+    migrated: frozenset[Version] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What happens to a version."""
+
+    version: Version
+    stays: bool
+    reason: str
+
+
+def decide(facts: JobFacts, candidates: Sequence[Candidate], now_ns: int) -> list[Verdict]:
+    """Return one verdict per candidate, by version."""
+    ordered = sorted(candidates, key=lambda candidate: candidate.version)
+    kept = kept_by_retention(facts.retention, ordered, now_ns)
+    restartable = [candidate.version for candidate in ordered if candidate.restartable]
+    newest = max(restartable, default=None)
+    verdicts: list[Verdict] = []
+    for candidate in ordered:
+        reason = _protection(candidate)
+        if reason:
+            verdicts.append(Verdict(candidate.version, True, reason))
+        elif reason := _purpose_over(facts, candidate, newest):
+            verdicts.append(Verdict(candidate.version, False, reason))
+        elif candidate.version == newest:
+            verdicts.append(Verdict(candidate.version, True, "newest restartable version"))
+        else:
+            reason = kept.get(candidate.version, "")
+            verdicts.append(Verdict(candidate.version, bool(reason), reason or "superseded"))
+    return verdicts
+
+
+def _protection(candidate: Candidate) -> str:
+    if candidate.pinned:
+        return "pinned"
+    if candidate.used:
+        return "in use"
+    return "" if candidate.restartable else "damaged: only its owner removes it"
+
+
+def _purpose_over(facts: JobFacts, candidate: Candidate, newest: Version | None) -> str:
+    if facts.done and candidate.initiator is Initiator.SYSTEM:
+        return "taken by the system, and the job is done"
+    is_over = candidate.purpose is Purpose.MIGRATION and candidate.version in facts.migrated
+    return "its migration has succeeded" if is_over and candidate.version != newest else ""
+
+
+def kept_by_retention(
+    retention: Retention, candidates: Sequence[Candidate], now_ns: int
+) -> dict[Version, str]:
+    """Return why each version that the retention keeps is kept; restartable ones alone."""
+    good = sorted((c for c in candidates if c.restartable), key=lambda c: c.version)
+    if not (retention.last or retention.within_s or retention.every_s):
+        return {candidate.version: "nothing limits how many are kept" for candidate in good}
+    kept: dict[Version, str] = {}
+    if retention.every_s:
+        newest_of = {c.committed_ns // (retention.every_s * S): c.version for c in good}
+        kept |= dict.fromkeys(newest_of.values(), f"keep_every {retention.every_s}")
+    if retention.within_s:
+        young = (c.version for c in good if c.committed_ns + retention.within_s * S > now_ns)
+        kept |= dict.fromkeys(young, f"keep_within {retention.within_s}")
+    if retention.last:
+        last = (c.version for c in good[-retention.last :])
+        kept |= dict.fromkeys(last, f"keep_last {retention.last}")
+    return kept
+
+
+def trash_verdict(expires_s: int, now_s: int, *, scarce: bool, emptied: bool) -> str:
+    """Return why a removed version goes for good now, or "" while it can still be brought back."""
+    if now_s >= expires_s:
+        return "its time in the trash is over"
+    if emptied:
+        return "the trash is emptied"
+    return "the disk is nearly full" if scarce else ""
+
+
+def is_scarce(free_bytes: int, total_bytes: int) -> bool:
+    """Whether the disk is so full that removed versions go early."""
+    return free_bytes * SCARCE < total_bytes
+
+
+def clock_doubt(wall_s: float, uptime_s: float, before: tuple[float, float], last_s: int) -> str:
+    """Return why the clock cannot be trusted to say what has expired, or "".
+
+    *before*: wall clock and uptime when they were last believed; *last_s*: wall clock of the last
+    collection, which may have been one of an earlier service.
+    """
+    jumped_s = (wall_s - before[0]) - (uptime_s - before[1])
+    if abs(jumped_s) > CLOCK_SLACK_S:
+        return f"the clock jumped by {round(jumped_s)} s"
+    if wall_s + CLOCK_SLACK_S < last_s:
+        return f"the clock is {round(last_s - wall_s)} s behind the last collection"
+    return ""

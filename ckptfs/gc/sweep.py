@@ -1,0 +1,168 @@
+"""Carrying out: what nothing refers to is set aside, and unlinked once that is certain.
+
+    trash that is over → list, mark → epoch fence → list, mark again → set aside
+    → grace → versions begun before the fence have ended → mark once more → unlink
+
+Idempotent and resumable: after a crash at any point the next sweep finds the
+condemned, or finds the garbage again.  Any doubt ends it with a reason, and
+nothing more is deleted.  Bulk runs in a worker thread; the trio thread, and so
+every writer, waits for the listing of the heads at most (10 000: 20 ms).
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import trio
+
+from ..errors import CkptfsError, TryAgain
+from ..store.garbage import Condemned, Garbage, Item, Live, Roots
+from ..store.trash import Trashed
+from .api import Report
+from .decide import clock_doubt, trash_verdict
+
+log = logging.getLogger(__name__)
+GRACE_S = 5.0  # between setting aside and unlinking
+BATCH = 64  # objects set aside at once: 64 renames and some fsyncs
+TRIES = 3  # a version that is removed while it is marked makes the mark start over
+
+
+@dataclass(slots=True)
+class _Found:
+    dead: set[Item]
+    live: Live
+    roots: Roots
+
+
+class Sweep:
+    """One store's collector.  See `gc.api.Sweeper`.
+
+    *wall_s*, *uptime_s*: seconds since the epoch, and on a clock that nobody sets.
+    """
+
+    def __init__(
+        self,
+        garbage: Garbage,
+        *,
+        wall_s: Callable[[], float],
+        uptime_s: Callable[[], float],
+        is_scarce: Callable[[], bool],
+        grace_s: float = GRACE_S,
+    ) -> None:
+        self._garbage = garbage
+        self._wall_s, self._uptime_s, self._is_scarce = wall_s, uptime_s, is_scarce
+        self._grace_s = grace_s
+        self._believed = (wall_s(), uptime_s())
+        self._turn = trio.Lock()
+
+    async def plan(self, *, empty_trash: bool) -> tuple[list[tuple[Trashed, str]], int]:
+        """Return (the trash with why each goes, "" for what stays; bytes that nobody needs now).
+
+        Changes nothing.  Raises CkptfsError, OSError when in doubt.
+        """
+        self._check_clock()
+        entries = list(self._trash(empty_trash))
+        found = await self._find({entry.path for entry, reason in entries if reason})
+        free = await trio.to_thread.run_sync(
+            lambda: sum(self._garbage.size_of(item) for item in found.dead)
+        )
+        return entries, free
+
+    async def run(
+        self, *, asked: bool, empty_trash: bool, tell: Callable[[int, int], None]
+    ) -> Report:
+        """See Sweeper."""
+        report = Report()
+        async with self._turn:
+            try:
+                await self._run(report, empty_trash, tell)
+            except (CkptfsError, OSError) as error:
+                report.doubt = sentence_of(error)
+                log.warning("nothing more is collected: %s", error)
+            if asked or not report.doubt:
+                self._believed = (self._wall_s(), self._uptime_s())
+                self._garbage.last_s = min(self._garbage.last_s, int(self._wall_s()))
+        return report
+
+    async def _run(
+        self, report: Report, empty_trash: bool, tell: Callable[[int, int], None]
+    ) -> None:
+        self._check_clock()
+        self._garbage.tidy()
+        going = [(entry, reason) for entry, reason in self._trash(empty_trash) if reason]
+        # every doubt comes up before the first head goes
+        await self._find(without={entry.path for entry, _ in going})
+        for entry, reason in going:
+            self._garbage.trash.drop(entry)
+            log.info("%s %d goes: %s", entry.job, entry.version, reason)
+        found = await self._find()
+        if found.dead:
+            await self._set_aside(found, report, tell)
+        await self._unlink(report)
+        self._garbage.note_end(int(self._wall_s()))
+
+    def _check_clock(self) -> None:
+        doubt = clock_doubt(self._wall_s(), self._uptime_s(), self._believed, self._garbage.last_s)
+        if doubt:
+            raise TryAgain(f"{doubt}; when it is right, ask for a collection twice")
+
+    def _trash(self, empty_trash: bool) -> Sequence[tuple[Trashed, str]]:
+        now_s, scarce = int(self._wall_s()), self._is_scarce()
+        return [
+            (entry, trash_verdict(entry.expires_s, now_s, scarce=scarce, emptied=empty_trash))
+            for entry in self._garbage.trash.entries()
+        ]
+
+    async def _find(self, without: Collection[Path] = ()) -> _Found:
+        """List, then mark: what is listed and not marked is dead.  *without*: trash to ignore."""
+        for _ in range(TRIES):
+            listed = await trio.to_thread.run_sync(self._garbage.listed)
+            roots = self._garbage.roots()
+            kept = tuple(entry for entry in roots.trash if entry.path not in without)
+            roots = replace(roots, trash=kept)
+            try:
+                live = await trio.to_thread.run_sync(self._garbage.mark, roots)
+            except TryAgain:
+                continue
+            dead = await trio.to_thread.run_sync(self._garbage.dead, listed, live, roots)
+            return _Found(dead, live, roots)
+        raise TryAgain("versions come and go too fast to be marked; it is tried again later")
+
+    async def _set_aside(
+        self, first: _Found, report: Report, tell: Callable[[int, int], None]
+    ) -> None:
+        epoch = self._garbage.raise_epoch(int(self._wall_s()))
+        again = await self._find()
+        going = sorted(first.dead & again.dead)
+        for at in range(0, len(going), BATCH):
+            tell(at, len(going))
+            batch = going[at : at + BATCH]
+            await trio.to_thread.run_sync(self._garbage.condemn, batch, epoch)
+        report.objects += len(going)
+        await trio.sleep(self._grace_s)
+
+    async def _unlink(self, report: Report) -> None:
+        for condemned in self._garbage.condemned():
+            if self._garbage.older_than(condemned.epoch):
+                report.waiting += len(condemned.items)
+                continue
+            found = await self._find()
+            freed, restored = await self._destroy(condemned, found.live)
+            report.freed_bytes += freed
+            report.restored += restored
+
+    async def _destroy(self, condemned: Condemned, live: Live) -> tuple[int, int]:
+        freed, restored = await trio.to_thread.run_sync(self._garbage.destroy, condemned, live)
+        if restored:
+            log.error("%d objects of epoch %d were needed after all", restored, condemned.epoch)
+        return freed, restored
+
+
+def sentence_of(error: CkptfsError | OSError) -> str:
+    """Return what stands in the way, for people.  Pure."""
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the store'}: {(error.strerror or str(error)).lower()}"
+    return str(error)

@@ -1,0 +1,367 @@
+"""What the collector asks of the store: what is needed, what there is, and taking the rest away.
+
+Nothing here decides that something goes; it answers only whether anything can
+refer to it.  Every doubt is an exception, and then nothing is deleted: a
+listing that fails, a file that does not belong there, a head or manifest that
+cannot be read, somebody else writing, a store that is read-only.
+
+Why a version being written never refers to what goes: its packs bear the id of
+its session, the packs it may hit are those of one manifest that is a root while
+it is written, and the manifest it is about to write is claimed before it is put.
+So candidates are listed first and roots taken afterwards, on the trio thread.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import cast
+
+from ..errors import Busy, Corrupt, Degraded, NotFound, TryAgain
+from ..ids import JobId, Version, parse_job_id
+from . import layout
+from .blocks import PackFiles
+from .damage import DamageBook
+from .heads import HEAD_MAX
+from .manifest import MANIFEST_MAX, manifest_packs
+from .sessions import sweep_sessions
+from .superblock import Superblock
+from .syscalls import Syscalls, is_full, write_durably
+from .trash import Trash, Trashed
+from .versions import Versions
+from .volume import Kind, LocalVolume
+from .writers import Writers
+
+RECORD = "collector.json"  # epoch and time of the last collection
+RECORD_MAX = 1 << 12
+SUFFIXES: dict[Kind, str] = {"packs": ".pack", "manifests": ".manifest", "tables": ".pages"}
+BESIDE_FANS = frozenset(
+    place.partition("/")[2] for place in (layout.OPEN_PACKS, layout.CONDEMNED, layout.QUARANTINE)
+)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Item:
+    """An object of the store."""
+
+    kind: Kind
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Roots:
+    """What must stay, as of one moment."""
+
+    heads: tuple[tuple[JobId, Version], ...]
+    trash: tuple[Trashed, ...]
+    manifests: frozenset[str]  # that versions being written compare with
+    sessions: frozenset[str]  # of versions being written
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """Everything that roots refer to."""
+
+    packs: frozenset[str]
+    manifests: frozenset[str]
+
+    def needs(self, item: Item) -> bool:
+        """Whether *item* must stay; a page table lives with its manifest."""
+        return item.name in (self.packs if item.kind == "packs" else self.manifests)
+
+
+@dataclass(slots=True)
+class Condemned:
+    """What was set aside in one epoch and waits for its end."""
+
+    epoch: int
+    items: dict[Item, Path] = field(default_factory=dict[Item, Path])
+
+
+class Garbage:
+    """Plain methods run on the trio thread; those called *blocking* in a worker thread, one at a
+    time.  All raise OSError and CkptfsError when in doubt.
+    """
+
+    def __init__(
+        self,
+        block: Superblock,
+        calls: Syscalls,
+        *,
+        volume: LocalVolume,
+        versions: Versions,
+        writers: Writers,
+        damage: DamageBook,
+        packs: PackFiles,
+        trash: Trash,
+    ) -> None:
+        self._directory, self._calls, self._volume = block.directory, calls, volume
+        self._versions, self._writers, self._damage = versions, writers, damage
+        self._packs, self.trash = packs, trash
+        self._manifests_of: dict[tuple[JobId, Version], frozenset[str]] = {}  # never change
+        self._packs_of: dict[str, tuple[str, ...]] = {}  # manifest → packs; likewise
+        self.last_s = 0  # epoch seconds of the last collection, also an earlier service's
+        writers.epoch = max(writers.epoch, self._read_record())
+
+    # -- what must stay ---------------------------------------------------------
+
+    def tidy(self) -> None:
+        """Remove what writers that died have left behind.  Raises Degraded, Busy (a stranger)."""
+        if self._writers.degraded:
+            raise Degraded(f"the store is read-only: {self._writers.degraded}")
+        running = {guard.session_id for guard in self._writers.guards().values()}
+        sweep_sessions(self._directory, self._calls, running)
+        self.trash.tidy()
+        for entry in self._calls.scan(self._directory / layout.SESSIONS):
+            if entry.name not in running and not is_temporary(entry.name):
+                raise Busy(f"somebody else writes into this store: sessions/{entry.name}")
+
+    def roots(self) -> Roots:
+        """Return what must stay from now on, held against the directory."""
+        on_disk = set(self._heads_on_disk())
+        known = {(job, v) for job in self._versions.jobs() for v in self._versions.versions(job)}
+        guards = self._writers.guards()
+        strange = on_disk - known - guards.keys()
+        if strange or known - on_disk:
+            job, version = min(strange or known - on_disk)
+            word = "appeared" if strange else "vanished"
+            raise Corrupt(f"the head of version {version} of {job} {word}")
+        sessions = frozenset(guard.session_id for guard in guards.values())
+        self._writers.claims.prune(sessions)
+        return Roots(
+            tuple(sorted(on_disk)),
+            tuple(self.trash.entries()),
+            frozenset(name for guard in guards.values() for name in guard.manifests),
+            sessions,
+        )
+
+    def _heads_on_disk(self) -> Iterator[tuple[JobId, Version]]:
+        heads = self._directory / layout.HEADS
+        if not heads.is_dir():
+            raise Corrupt("heads/ is missing")
+        for place in self._calls.scan(heads):
+            try:
+                job = parse_job_id(place.name)
+            except NotFound:
+                raise Corrupt(f"heads/{place.name} does not belong there") from None
+            for entry in self._calls.scan(Path(place.path)):
+                stem, dot, _ = entry.name.partition(".")
+                version = layout.head_version(stem)
+                if version is not None and not dot:
+                    yield job, version
+                elif version is None and not is_temporary(entry.name):
+                    raise Corrupt(f"heads/{job}/{entry.name} does not belong there")
+
+    def mark(self, roots: Roots) -> Live:
+        """Return everything that *roots* need.  Blocking.
+
+        Raises Corrupt; TryAgain when a version was removed or brought back meanwhile.
+        """
+        manifests = set(roots.manifests)
+        for job, version in roots.heads:
+            manifests |= self._named_by(job, version, self._versions.path(job, version))
+        for entry in roots.trash:
+            manifests |= self._named_by(entry.job, entry.version, entry.path)
+        packs: set[str] = set()
+        for manifest in manifests:
+            packs.update(self._packs_in(manifest))
+        claimed = self._writers.claims.names()
+        return Live(frozenset(packs), frozenset(manifests | claimed))
+
+    def _named_by(self, job: JobId, version: Version, path: Path) -> frozenset[str]:
+        found = self._manifests_of.get((job, version))
+        if found is None:
+            try:
+                document = self._calls.read_file(path, HEAD_MAX)
+            except FileNotFoundError:
+                raise TryAgain(f"version {version} of {job} was moved meanwhile") from None
+            head = self._versions.prove(document, job, version)
+            found = frozenset(file.manifest.partition(":")[0] for file in head.files)
+            self._manifests_of[job, version] = found
+        return found
+
+    def _packs_in(self, manifest: str) -> tuple[str, ...]:
+        found = self._packs_of.get(manifest)
+        if found is None:
+            try:
+                body = self._volume.get("manifests", manifest, MANIFEST_MAX)
+            except NotFound as error:
+                raise Corrupt(f"manifest {manifest} is missing") from error
+            found = manifest_packs(manifest, body)
+            self._packs_of[manifest] = found
+        return found
+
+    # -- what there is ----------------------------------------------------------
+
+    def listed(self) -> set[Item]:
+        """Return every sealed object.  Blocking; call before `roots`."""
+        return {*self._list("packs", ("packs",)), *self._list("manifests", ("manifests", "tables"))}
+
+    def _list(self, place: str, kinds: tuple[Kind, ...]) -> Iterator[Item]:
+        for fan in self._calls.scan(self._directory / place):
+            if place == "packs" and fan.name in BESIDE_FANS:
+                continue
+            if len(fan.name) != 2 or not fan.is_dir(follow_symlinks=False):
+                raise Corrupt(f"{place}/{fan.name} does not belong there")
+            for entry in self._calls.scan(Path(fan.path)):
+                found = [
+                    Item(kind, name)
+                    for kind in kinds
+                    if (name := layout.object_name(kind, entry.name))
+                ]
+                if not found and not is_temporary(entry.name):
+                    raise Corrupt(f"{place}/{fan.name}/{entry.name} does not belong there")
+                yield from found
+
+    def dead(self, listed: Iterable[Item], live: Live, roots: Roots) -> set[Item]:
+        """Return what nothing refers to or can come to refer to.  Blocking."""
+        rest = {item for item in listed if not live.needs(item)}
+        return {item for item in rest if item.kind != "packs" or self._is_over(item.name, roots)}
+
+    def _is_over(self, pack: str, roots: Roots) -> bool:
+        """Whether a pack proves itself and its version is not being written any more."""
+        try:
+            fd, footer = self._volume.open_pack(pack)
+        except (Corrupt, NotFound):
+            return False  # not known to be ours: left to scrub and repair
+        self._calls.close(fd)
+        return footer.session.hex() not in roots.sessions
+
+    def size_of(self, item: Item) -> int:
+        """Return the bytes of an object on the disk, 0 when it is gone."""
+        with contextlib.suppress(FileNotFoundError):
+            return self._volume.path(item.kind, item.name).stat().st_size
+        return 0
+
+    # -- taking away ------------------------------------------------------------
+
+    def raise_epoch(self, now_s: int) -> int:
+        """Begin a new epoch, durably, and return it: versions begun from now on are of it."""
+        waiting = [condemned.epoch for condemned in self.condemned()]
+        epoch = max([self._writers.epoch, *waiting]) + 1
+        self._keep_record(epoch, now_s)
+        self._writers.epoch = epoch
+        return epoch
+
+    def note_end(self, now_s: int) -> None:
+        """Remember when the collector last ran, to notice a clock that goes back."""
+        self._keep_record(self._writers.epoch, now_s)
+
+    def older_than(self, epoch: int) -> bool:
+        """Whether a version begun before *epoch* is still being written."""
+        return any(guard.epoch < epoch for guard in self._writers.guards().values())
+
+    def condemn(self, items: Iterable[Item], epoch: int) -> None:
+        """Set objects aside.  Blocking.  A full disk does not matter."""
+        place = self._directory / layout.CONDEMNED / str(epoch)
+        prefix = ""
+        try:
+            self._calls.mkdir(place)
+        except OSError as error:
+            if not is_full(error):
+                raise
+            place, prefix = place.parent, f"{epoch}."
+        touched = {place, place.parent}
+        for item in sorted(items):
+            path = self._volume.path(item.kind, item.name)
+            if self._set_aside(item, path, place / f"{prefix}{item.name}{SUFFIXES[item.kind]}"):
+                touched.add(path.parent)
+        for directory in sorted(touched):
+            self._calls.fsync_directory(directory)
+
+    def _set_aside(self, item: Item, path: Path, target: Path) -> bool:
+        with self._writers.claims.held(item.name) as is_claimed:
+            if is_claimed:
+                return False  # a version with the same content is being committed
+            try:
+                self._calls.rename(path, target)
+            except FileNotFoundError:
+                return False  # given up by its writer meanwhile
+        self._forget(item)
+        return True
+
+    def _forget(self, item: Item) -> None:
+        self._volume.forget(item.kind, item.name)
+        if item.kind == "packs":
+            self._packs.drop(item.name)
+        elif item.kind == "manifests":
+            self._packs_of.pop(item.name, None)
+
+    def condemned(self) -> list[Condemned]:
+        """Return what waits for its end, oldest epoch first."""
+        found: dict[int, Condemned] = {}
+        place = self._directory / layout.CONDEMNED
+        for entry in self._calls.scan(place):
+            if entry.is_dir(follow_symlinks=False) and entry.name.isdecimal():
+                condemned = found.setdefault(int(entry.name), Condemned(int(entry.name)))
+                for inner in self._calls.scan(Path(entry.path)):
+                    condemned.items[_item(inner.name)] = Path(inner.path)
+            else:
+                epoch, _, name = entry.name.partition(".")
+                if not epoch.isdecimal():
+                    raise Corrupt(f"packs/condemned/{entry.name} does not belong there")
+                condemned = found.setdefault(int(epoch), Condemned(int(epoch)))
+                condemned.items[_item(name)] = Path(entry.path)
+        return [found[epoch] for epoch in sorted(found)]
+
+    def destroy(self, condemned: Condemned, live: Live) -> tuple[int, int]:
+        """Unlink what was condemned; return (bytes freed, objects put back).  Blocking.
+
+        An object that is needed after all is put back: that is a bug, and no loss.
+        """
+        freed = restored = 0
+        for item, path in sorted(condemned.items.items()):
+            home = self._volume.path(item.kind, item.name)
+            if live.needs(item) and not home.exists():
+                self._volume.make_room(home)
+                self._calls.rename(path, home)
+                self._calls.fsync_directory(home.parent)
+                restored += 1
+                continue
+            size = path.stat().st_blocks * 512
+            self._calls.unlink(path)
+            freed += size
+            if item.kind == "packs":
+                self._damage.release(item.name)
+        place = self._directory / layout.CONDEMNED / str(condemned.epoch)
+        if place.is_dir():
+            self._calls.rmdir(place)
+        self._calls.fsync_directory(place.parent)
+        return freed, restored
+
+    # -- the record -------------------------------------------------------------
+
+    def _read_record(self) -> int:
+        """Return the epoch kept in the record, 0 when there is none that can be read."""
+        try:
+            row = json.loads(self._calls.read_file(self._directory / RECORD, RECORD_MAX))
+            record = cast("dict[str, int]", row)
+            self.last_s = int(record["ended_s"])
+            return int(record["epoch"])
+        except (OSError, ValueError, KeyError, TypeError):
+            return 0
+
+    def _keep_record(self, epoch: int, now_s: int) -> None:
+        text = json.dumps({"epoch": epoch, "ended_s": now_s}).encode()
+        try:
+            write_durably(self._calls, self._directory / RECORD, text)
+        except OSError as error:
+            if not is_full(error):  # then it stands in the name of the condemned, too
+                raise
+        self.last_s = now_s
+
+
+def is_temporary(name: str) -> bool:
+    """Whether *name* is that of a small file being written, or of one cut off.  Pure."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def _item(name: str) -> Item:
+    for kind, suffix in SUFFIXES.items():
+        stem = name.removesuffix(suffix)
+        if stem != name and layout.object_name("packs", stem):
+            return Item(kind, stem)
+    raise Corrupt(f"{name!r} among the condemned does not belong there")

@@ -1,0 +1,110 @@
+"""Removed versions that can still be brought back.
+
+    trash/<expiry>/<job>@<version>     the head; <expiry> in seconds since the epoch
+    trash/<expiry>.<job>@<version>     the same, where the disk had no room for a directory
+
+Everything such a head refers to stays until the head itself is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import Corrupt, Exists, NotFound
+from ..ids import JobId, Version, parse_job_id, parse_version
+from . import layout
+from .heads import HEAD_MAX
+from .packs import failure_of
+from .superblock import Superblock
+from .syscalls import Syscalls
+from .versions import Versions
+from .volume import LocalVolume
+
+
+@dataclass(frozen=True, slots=True)
+class Trashed:
+    """One removed version.  *expires_s*: seconds since the epoch."""
+
+    job: JobId
+    version: Version
+    expires_s: int
+    path: Path
+
+
+class Trash:
+    """The heads in trash/.  Trio thread only."""
+
+    def __init__(
+        self, block: Superblock, calls: Syscalls, *, volume: LocalVolume, versions: Versions
+    ) -> None:
+        self._directory = block.directory / layout.TRASH
+        self._calls, self._volume, self._versions = calls, volume, versions
+
+    def entries(self) -> Iterator[Trashed]:
+        """Yield every removed version.  Raises Corrupt on what does not belong there."""
+        if not self._directory.is_dir():
+            raise Corrupt("trash/ is missing")
+        for entry in self._calls.scan(self._directory):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False):
+                for inner in self._calls.scan(path):
+                    yield _parse(entry.name, inner.name, Path(inner.path))
+            else:
+                expiry, _, name = entry.name.partition(".")
+                yield _parse(expiry, name, path)
+
+    def drop(self, entry: Trashed) -> None:
+        """Forget a removed version for good, durably.  May be repeated.  Raises OSError."""
+        self._calls.unlink(entry.path)
+        place = entry.path.parent
+        self._calls.fsync_directory(place)
+        if place != self._directory and not any(self._calls.scan(place)):
+            self._calls.rmdir(place)
+            self._calls.fsync_directory(self._directory)
+
+    def tidy(self) -> None:
+        """Remove directories that a crash has left empty.  Raises OSError."""
+        for entry in list(self._calls.scan(self._directory)):
+            path = Path(entry.path)
+            if entry.is_dir(follow_symlinks=False) and not any(self._calls.scan(path)):
+                self._calls.rmdir(path)
+
+    def bring_back(self, job: JobId, version: Version) -> None:
+        """Make a removed version visible again, durably.
+
+        Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing),
+        StoreFull, Degraded.
+        """
+        found = [e for e in self.entries() if (e.job, e.version) == (job, version)]
+        if not found:
+            raise NotFound(f"version {version} of {job} is not in the trash")
+        if version in self._versions.versions(job):
+            raise Exists(f"{job} has a version {version}")
+        entry = found[0]
+        try:
+            head = self._versions.prove(self._calls.read_file(entry.path, HEAD_MAX), job, version)
+            for manifest_id in {file.manifest.partition(":")[0] for file in head.files}:
+                for pack in self._versions.load_manifest(manifest_id).packs:
+                    if not self._volume.has("packs", pack):
+                        raise Corrupt(f"pack {pack} of version {version} of {job} is missing")
+            path = self._versions.path(job, version)
+            self._calls.mkdir(path.parent)
+            self._calls.rename(entry.path, path)
+            self._calls.fsync_directory(path.parent)
+            self._calls.fsync_directory(path.parent.parent)
+            self._calls.fsync_directory(entry.path.parent)
+        except OSError as error:
+            raise failure_of(error) from error
+        self._versions.add(head)
+
+
+def _parse(expiry: str, name: str, path: Path) -> Trashed:
+    job, at, version = name.rpartition("@")
+    try:
+        if at and expiry.isdecimal():
+            return Trashed(parse_job_id(job), parse_version(version), int(expiry), path)
+    except NotFound:
+        pass
+    raise Corrupt(f"trash/{expiry}, {name!r}: this does not belong there")
