@@ -16,22 +16,31 @@ from ..errors import Corrupt, Degraded, StoreFull
 from .upgrade import upgrade
 
 log = logging.getLogger(__name__)
+UNSETTLED = 0x434B5055  # application_id of a catalog that is not yet filled again
 Value = str | int | None
 Row = tuple[Value, ...]
 
 
 class Connection:
-    """The catalog's file.  A file that is no usable catalog is put aside, not trusted."""
+    """The catalog's file.  A file that is no usable catalog is put aside, not trusted.
+
+    *was_rebuilt*: the journal of what was under way is lost with the catalog before; it stays
+    so, also when the service ends meanwhile, until `settle`.
+    """
 
     def __init__(self, path: Path) -> None:
-        self.was_rebuilt = not path.exists()
         try:
             self._sqlite = _open(path)
         except (sqlite3.DatabaseError, Corrupt) as error:
             log.warning("the catalog is damaged (%s); it is rebuilt from the jobs' records", error)
             _put_aside(path)
             self._sqlite = _open(path)
-            self.was_rebuilt = True
+        self.was_rebuilt = self.number("PRAGMA application_id") == UNSETTLED
+
+    def settle(self) -> None:
+        """Say that a rebuilt catalog is filled and what was under way dealt with."""
+        with self.transaction():
+            self.execute("PRAGMA application_id=0")
 
     @contextmanager
     def transaction(self) -> Generator[None]:
@@ -79,6 +88,8 @@ def _open(path: Path) -> sqlite3.Connection:
         connection.execute("PRAGMA foreign_keys=ON")
         if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
             raise Corrupt("quick_check found damage")
+        if connection.execute("PRAGMA user_version").fetchone() == (0,):
+            connection.execute(f"PRAGMA application_id={UNSETTLED}")
         upgrade(connection)
     except BaseException:
         connection.close()

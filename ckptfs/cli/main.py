@@ -34,13 +34,14 @@ COMMANDS: Mapping[str, str] = {
     "logs": "print what a job has written",
     "doctor": "say what this machine can do and what it lacks",
     "scrub": "have every version read and proved, in the background",
-    "check": "check a store that is not mounted",
+    "check": "prove that a store is whole",
+    "repair": "mend a store that is not mounted, as far as nothing is lost by it",
     "completion": "print a completion script for bash or zsh",
     "version": "print versions",
 }
 
 # known names that have no command yet: said so, rather than guessed at
-NOT_YET = frozenset({"gc", "migrate", "repair", "top"})
+NOT_YET = frozenset({"gc", "migrate", "top"})
 
 
 class Command(Protocol):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, TextIO
 
@@ -137,3 +139,21 @@ def make_progress(*, as_json: bool) -> Progress:
     if sys.stderr.isatty():
         return TerminalProgress(sys.stderr)
     return LineProgress(sys.stderr)
+
+
+@contextmanager
+def shown_share(what: str) -> Generator[Callable[[float], None]]:
+    """Yield a function that shows how much of *what* is done (0 to 1); on a terminal alone."""
+    is_terminal = sys.stderr.isatty()
+
+    def show(share: float) -> None:
+        if is_terminal:
+            sys.stderr.write(f"{CLEAR_LINE}{what}: {share:4.0%}")
+            sys.stderr.flush()
+
+    try:
+        yield show
+    finally:
+        if is_terminal:
+            sys.stderr.write(CLEAR_LINE)
+            sys.stderr.flush()

@@ -14,11 +14,11 @@ import trio
 from ..catalog import jobs as catalog_jobs
 from ..catalog import operations
 from ..catalog.operations import OpenOperation
-from ..errors import CkptfsError
-from ..ids import JobId, UnitName, Version, unit_name
+from ..errors import CkptfsError, Corrupt
+from ..ids import JobId, UnitName, unit_name
 from ..jobs.lifecycle import ENDED
 from ..jobs.record import JobRecord
-from ..model import JobSpec, JobState
+from ..model import Head, JobSpec, JobState
 from ..node.api import Exit, UnitPort
 from .api import Job, Outcome, UnitStatus
 from .parts import Parts, default_translib
@@ -225,10 +225,20 @@ def _rebuild_catalog(parts: Parts) -> None:
     try:
         for job in parts.registry.jobs.values():
             parts.registry.index(job)
-            heads = [parts.store.head(job.id, Version(version)) for version in job.versions]
-            catalog_jobs.replace_versions(parts.db, job.id, heads)
+            catalog_jobs.replace_versions(parts.db, job.id, _readable_heads(parts, job))
+        parts.db.settle()
     except CkptfsError as error:
         log.error("the catalog is incomplete: %s", error)
         parts.troubles.append(f"the catalog is incomplete: {error}")
     else:
         log.info("the catalog was rebuilt: %d jobs", len(parts.registry.jobs))
+
+
+def _readable_heads(parts: Parts, job: Job) -> list[Head]:
+    heads: list[Head] = []
+    for version in job.versions:
+        try:
+            heads.append(parts.store.head(job.id, version))
+        except Corrupt as error:
+            log.error("not in the catalog: %s", error)
+    return heads

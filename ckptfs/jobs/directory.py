@@ -64,16 +64,20 @@ class JobsDirectory:
         """Replace the record; durable when this returns.  Raises StoreFull."""
         _write(self._root / record.id / RECORD, render_record(record))
 
-    def load(self) -> tuple[list[JobRecord], list[str]]:
-        """Return every job's record by number, and one sentence for each that cannot be read."""
+    def load(self, *, sweep: bool = True) -> tuple[list[JobRecord], list[str]]:
+        """Return every job's record by number, and one sentence for each that cannot be read.
+
+        *sweep*: remove what was never begun; only the service itself may.
+        """
         records: list[JobRecord] = []
         troubles: list[str] = []
         for job in sorted(self._names(), key=job_number):
             try:
                 records.append(self._load(job))
             except NotFound:
-                log.warning("%s was never begun: its record is missing", job)
-                shutil.rmtree(self._root / job, ignore_errors=True)
+                if sweep:
+                    log.warning("%s was never begun: its record is missing", job)
+                    shutil.rmtree(self._root / job, ignore_errors=True)
             except CkptfsError as error:
                 troubles.append(f"{job}: {error}")
         return records, troubles

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import blake3
 
-from ..errors import CkptfsError, Corrupt
+from ..errors import CkptfsError, Corrupt, NotFound
 from ..model import Head
 from . import layout
 from .blocks import BlockLoader, PackFiles
@@ -21,23 +21,66 @@ from .manifest import Manifest, make_known
 from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
 from .superblock import Superblock, open_superblock
 from .syscalls import Syscalls
-from .verification import find_mismatches
-from .versions import Versions
-from .volume import LocalVolume
+from .verification import find_mismatches, make_sums
+from .versions import SUMS, Versions
+from .volume import Kind, LocalVolume
 
 
-def check(store_dir: Path) -> list[str]:
-    """Return one sentence per thing that is wrong with the store; none: all of it is proved."""
+def _silent(_: float) -> None:
+    """Show nothing."""
+
+
+def check(store_dir: Path, progress: Callable[[float], None] = _silent) -> list[str]:
+    """Return one sentence per thing that is wrong with the store; none: all of it is proved.
+
+    *progress* is told the share that is done, 0 to 1.
+    """
     calls = Syscalls()
     try:
         block = open_superblock(store_dir, calls, lock=False)
     except (CkptfsError, OSError) as error:
         return [str(error)]
-    return list(_Check(block, calls).run())
+    return list(_Check(block, calls, progress).run())
+
+
+def leftovers(store_dir: Path) -> list[str]:
+    """Return what belongs to no version, one sentence per kind: garbage, but no damage."""
+    calls = Syscalls()
+    block = open_superblock(store_dir, calls, lock=False)
+    volume = LocalVolume(block.directory, calls)
+    used = _used(block, volume, calls)
+    sentences: list[str] = []
+    kinds: tuple[Kind, ...] = ("packs", "manifests", "tables")
+    for kind in kinds:
+        orphans = [name for name in volume.names(kind) if name not in used]
+        size = 0
+        for name in orphans:
+            with contextlib.suppress(NotFound):
+                size += volume.size(kind, name)
+        if orphans:
+            sentences.append(f"{len(orphans)} {kind} of no version, {size} bytes")
+    return sentences
+
+
+def _used(block: Superblock, volume: LocalVolume, calls: Syscalls) -> set[str]:
+    """Return packs and manifests that versions refer to, as far as they can be read."""
+    versions = Versions(block, volume, calls)
+    used: set[str] = set()
+    for job in versions.jobs():
+        for version in versions.versions(job):
+            with contextlib.suppress(Corrupt):
+                head = versions.load_head(job, version)
+                used.update(entry.manifest.partition(":")[0] for entry in head.files)
+                manifest = versions.manifest(head)
+                used.update(manifest.packs if manifest else ())
+    return used
 
 
 class _Check:
-    def __init__(self, block: Superblock, calls: Syscalls) -> None:
+    def __init__(
+        self, block: Superblock, calls: Syscalls, progress: Callable[[float], None]
+    ) -> None:
+        self._progress = progress
         self._volume = LocalVolume(block.directory, calls)
         self._versions = Versions(block, self._volume, calls)
         self._packs = PackFiles(self._volume, calls)
@@ -45,14 +88,18 @@ class _Check:
         self._block = block
 
     def run(self) -> Iterator[str]:
-        for pack_id in self._volume.names("packs"):
+        packs = list(self._volume.names("packs"))
+        every = [(j, v) for j in self._versions.jobs() for v in self._versions.versions(j)]
+        steps = (len(packs) + len(every)) or 1
+        for step, pack_id in enumerate(packs):
+            self._progress(step / steps)
             yield from self._pack(pack_id)
-        for job in self._versions.jobs():
-            for version in self._versions.versions(job):
-                try:
-                    yield from self._version(self._versions.load_head(job, version))
-                except Corrupt as error:
-                    yield f"{job} version {version}: {error}"
+        for step, (job, version) in enumerate(every, len(packs)):
+            self._progress(step / steps)
+            try:
+                yield from self._version(self._versions.load_head(job, version))
+            except Corrupt as error:
+                yield f"{job} version {version}: {error}"
         yield from self._markers()
 
     def _pack(self, pack_id: str) -> Iterator[str]:
@@ -76,6 +123,7 @@ class _Check:
         for damage in find_mismatches(head, manifest):
             yield f"{what}: {damage}"
         yield from self._files(what, manifest)
+        yield from self._sums(what, head, manifest)
         yield from self._table(what, manifest)
 
     def _files(self, what: str, manifest: Manifest) -> Iterator[str]:
@@ -91,6 +139,13 @@ class _Check:
             else:
                 if whole.digest() != file.blake3:
                     yield f"{what}: {place} does not match its hash"
+
+    def _sums(self, what: str, head: Head, manifest: Manifest) -> Iterator[str]:
+        """SHA256SUMS, where it was kept, must be of the bytes."""
+        kept = self._versions.read_marker(head.job, head.version, SUMS)
+        with contextlib.suppress(Corrupt):  # said above
+            if kept is not None and kept != make_sums(head, manifest, self._loader):
+                yield f"{what}: SHA256SUMS is not of its bytes"
 
     def _table(self, what: str, manifest: Manifest) -> Iterator[str]:
         """A page table must name the pages that are really there: hits rely on it."""

@@ -176,6 +176,10 @@ def test_an_intact_catalog_is_kept(tmp_path):
     assert first.was_rebuilt
     add(first)
     first.close()
+    cut_off = Connection(path)
+    assert cut_off.was_rebuilt  # nobody has said yet that it is whole again
+    cut_off.settle()
+    cut_off.close()
     again = Connection(path)
     assert not again.was_rebuilt
     assert jobs.highest_number(again) == 42

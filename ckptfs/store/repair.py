@@ -1,0 +1,197 @@
+"""`ckptfs repair`: fixes what can be fixed without loss, says what is lost.  Blocking.
+
+Only with the store's lock held, so never beside a service.  Nothing that may
+hold bytes of a version is removed: torn temporary files never counted, and a
+damaged version leaves only with *discard*, into the trash, unless it is pinned.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import CkptfsError, Corrupt, NotFound
+from ..ids import JobId, UnitName, Version
+from ..model import Head
+from . import layout
+from .api import Damage
+from .blocks import BlockLoader, PackFiles
+from .damage import DamageBook, encode_damage
+from .manifest import Manifest, make_known
+from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
+from .sessions import sweep_sessions
+from .superblock import Superblock
+from .syscalls import Syscalls
+from .verification import verify_files
+from .versions import DAMAGE, PIN, VERIFIED, Versions
+from .volume import LocalVolume
+
+TRASH_NS = 24 * 3600 * 10**9  # how long a discarded head can be put back
+SEALED_MODE = 0o400
+Say = Callable[[str], None]
+
+
+class StoreRepair:
+    """One repair of an opened, locked store.
+
+    *fixed* and *lost* are told one sentence each, *progress* the share from 0 to 1.
+    """
+
+    def __init__(
+        self,
+        block: Superblock,
+        calls: Syscalls,
+        *,
+        fixed: Say,
+        lost: Say,
+        progress: Callable[[float], None],
+        now_ns: int,
+    ) -> None:
+        self._block, self._calls = block, calls
+        self._fixed, self._lost, self._progress, self._now_ns = fixed, lost, progress, now_ns
+        self._make_directories()
+        self._volume = LocalVolume(block.directory, calls)
+        self.versions = Versions(block, self._volume, calls)
+        self._packs = PackFiles(self._volume, calls)
+        self._loader = BlockLoader(self._packs)
+        self._damage = DamageBook(block.directory, calls)
+
+    def run(self, *, discard: bool) -> None:
+        """Repair everything.  Raises OSError when the disk takes no changes."""
+        self._remove_torn()
+        removed = sweep_sessions(self._block.directory, self._calls)
+        if removed:
+            self._fixed(f"removed {removed} packs of writers that are gone")
+        self._prove_packs()
+        every = [(j, v) for j in self.versions.jobs() for v in self.versions.versions(j)]
+        for number, (job, version) in enumerate(every):
+            self._progress(number / len(every))
+            self._version(job, version, discard=discard)
+        self._packs.clear()
+
+    def _make_directories(self) -> None:
+        for name in layout.DIRECTORIES:
+            path = self._block.directory / name
+            if not path.is_dir():
+                self._calls.mkdir(path)
+                self._calls.fsync_directory(path.parent)
+                self._fixed(f"made {name}/, which was missing")
+
+    def _remove_torn(self) -> None:
+        """Remove what a writer that was cut off left under a temporary name."""
+        found = [path for place in layout.DIRECTORIES for path in self._torn_below(place)]
+        for path in found:
+            self._calls.unlink(path)
+        if found:
+            self._fixed(f"removed {len(found)} torn temporary files")
+
+    def _torn_below(self, place: str) -> Iterator[Path]:
+        root = self._block.directory / place.partition("/")[0]
+        for directory, _, names in os.walk(root):
+            for name in names:
+                if name.startswith(".") and name.endswith(".tmp"):
+                    path = Path(directory, name)
+                    if path.is_file() and not path.is_symlink():
+                        yield path
+
+    def _prove_packs(self) -> None:
+        for pack_id in self._volume.names("packs"):
+            path = self._volume.path("packs", pack_id)
+            if path.stat().st_mode & 0o777 != SEALED_MODE:
+                self._calls.chmod(path, SEALED_MODE)
+                self._fixed(f"pack {pack_id}: made read-only again")
+            if self._is_bad(pack_id) and self._damage.is_sound(pack_id):
+                self._damage.quarantine(pack_id)
+                self._fixed(f"pack {pack_id} is damaged: nothing new will rely on it")
+
+    def _is_bad(self, pack_id: str) -> bool:
+        try:
+            pack = self._packs.get(pack_id)
+            return pack.footer.page_end > 1 and pack.bad_regions(0, pack.footer.page_end - 1)
+        except Corrupt:
+            return True
+
+    # -- versions -------------------------------------------------------------
+
+    def _version(self, job: JobId, version: Version, *, discard: bool) -> None:
+        manifest: Manifest | None = None
+        try:
+            head = self.versions.load_head(job, version)
+            if head.files:
+                manifest_id = head.files[0].manifest.partition(":")[0]
+                manifest = self.versions.load_manifest(manifest_id)
+            found = self._prove(head, manifest)
+        except Corrupt as error:
+            found = [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
+        if found:
+            self._note_damaged(job, version, found, discard=discard)
+            return
+        with contextlib.suppress(FileNotFoundError):
+            if self.versions.marked(job, version, DAMAGE):
+                self.versions.unmark(job, version, DAMAGE)
+                self._fixed(f"version {version} of {job} was noted as damaged, and is whole")
+        self.versions.mark(job, version, VERIFIED, str(self._now_ns).encode())
+        if manifest is not None:
+            self._mend_table(job, version, manifest)
+
+    def _prove(self, head: Head, manifest: Manifest | None) -> list[Damage]:
+        if manifest is None:
+            return []
+        return verify_files(
+            head,
+            manifest,
+            self._loader,
+            progress=_forget,
+            suspect=self._damage.quarantine,
+            wait=_forget,
+        )
+
+    def _note_damaged(
+        self, job: JobId, version: Version, found: list[Damage], *, discard: bool
+    ) -> None:
+        more = f" and {len(found) - 1} more places" if len(found) > 1 else ""
+        what = f"version {version} of {job} is damaged: {found[0]}{more}"
+        if discard and not self.versions.marked(job, version, PIN):
+            self.versions.remove(job, version, expiry_ns=self._now_ns + TRASH_NS)
+            self._lost(f"{what}; moved to the trash")
+            return
+        self.versions.mark(job, version, DAMAGE, encode_damage(found))
+        kept = "pinned, so it stays" if discard else "it stays; --discard moves it to the trash"
+        self._lost(f"{what}; {kept}")
+
+    def _mend_table(self, job: JobId, version: Version, manifest: Manifest) -> None:
+        """Make a missing or wrong page table again, out of the pages: its digest proves it."""
+        try:
+            pages = sum(page_count(file.size_bytes) for file in manifest.files)
+            table = self._volume.get("tables", manifest.manifest_id, pages * HASH_SIZE + 1)
+            make_known(manifest, table, [True] * len(manifest.packs))
+        except (NotFound, Corrupt, ValueError):
+            fresh = b"".join(self._hashes(manifest))
+        else:
+            return
+        try:
+            make_known(manifest, fresh, [True] * len(manifest.packs))
+        except CkptfsError:
+            self._lost(
+                f"the page table of version {version} of {job} cannot be made again; "
+                "the next version is written whole"
+            )
+            return
+        self._volume.delete("tables", manifest.manifest_id)
+        self._volume.put("tables", manifest.manifest_id, fresh)
+        self._fixed(f"made the page table of version {version} of {job} again")
+
+    def _hashes(self, manifest: Manifest) -> Iterator[bytes]:
+        for file in manifest.files:
+            for block in range(block_count(file.size_bytes)):
+                data = bytes(self._loader.load(manifest, file, block))
+                whole = data.ljust(page_count(len(data)) * PAGE, b"\0")
+                yield np.ascontiguousarray(hash_pages(whole, self._block.page_seed)).tobytes()
+
+
+def _forget(_: float) -> None:
+    """Take note of nothing."""
