@@ -18,6 +18,7 @@ import os
 import signal
 import socket
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,10 +31,11 @@ from .coordinator.service import Coordinator, make_parts
 from .doctor.gate import require
 from .errors import CannotRun, CkptfsError
 from .fs.mount import MountOptions, make_room, serve
+from .gc.decide import is_scarce
+from .gc.sweep import Sweep
 from .node.agent import Agent
 from .node.rundir import NodePaths
-from .store.api import Store
-from .store.store import open_store
+from .store.store import LocalStore, open_store
 
 log = logging.getLogger("ckptfs.daemon")
 RUN_DIRECTORY: Final = Path("/run/ckptfs")
@@ -92,7 +94,7 @@ def check_places(store: Path, mountpoint: Path) -> None:
         raise CannotRun(f"{store} and {mountpoint} lie in each other: choose another directory")
 
 
-async def _serve_store(settings: Settings, store: Store, agents: trio.Nursery) -> None:
+async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nursery) -> None:
     paths = NodePaths(
         store_id=store.store_id,
         run=RUN_DIRECTORY / store.store_id,
@@ -101,7 +103,15 @@ async def _serve_store(settings: Settings, store: Store, agents: trio.Nursery) -
     )
     name = socket.gethostname().partition(".")[0] or "localhost"
     agent = Agent(name, paths, agents, hidden=[settings.mountpoint])
-    parts = make_parts(store, agent, directory=settings.store, mountpoint=settings.mountpoint)
+    sweep = Sweep(
+        store.garbage,
+        wall_s=time.time,
+        uptime_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
+        is_scarce=lambda: is_scarce(*store.garbage.free_and_total()),
+    )
+    parts = make_parts(
+        store, agent, directory=settings.store, mountpoint=settings.mountpoint, sweeper=sweep
+    )
     service = Coordinator(parts)
     try:
         await service.recover()

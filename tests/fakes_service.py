@@ -510,6 +510,23 @@ class FakeService:
         self.scrubbing = on
         self.tell(None)
 
+    def gc_text(self) -> str:
+        return "idle (freed 0 bytes)"
+
+    async def request_gc(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
+        if caller.uid != 0:
+            raise NotAuthorised("only root may collect the store's garbage")
+        return "heat.42/1 stays: pinned" if dry else "1"
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        return self.store.trashed(job)
+
+    def undelete(self, job: JobId, version: Version, caller: Caller) -> None:
+        record = self._authorised(job, caller)
+        self.store.undelete(job, version)
+        record.versions = sorted({*record.versions, version})
+        self.tell(job, version)
+
     def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
         return [key for key, sealed in sorted(self.store.sealed.items()) if sealed.damage]
 

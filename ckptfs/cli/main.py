@@ -33,6 +33,8 @@ COMMANDS: Mapping[str, str] = {
     "wait": "wait for a job's end and exit as it did",
     "logs": "print what a job has written",
     "doctor": "say what this machine can do and what it lacks",
+    "gc": "free what no version needs",
+    "undelete": "bring a removed version back",
     "scrub": "have every version read and proved, in the background",
     "check": "prove that a store is whole",
     "repair": "mend a store that is not mounted, as far as nothing is lost by it",
@@ -41,7 +43,7 @@ COMMANDS: Mapping[str, str] = {
 }
 
 # known names that have no command yet: said so, rather than guessed at
-NOT_YET = frozenset({"gc", "migrate", "top"})
+NOT_YET = frozenset({"migrate", "top"})
 
 
 class Command(Protocol):

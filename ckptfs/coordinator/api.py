@@ -236,6 +236,25 @@ class Service(Protocol):
         """Begin to read and prove every version, or stop it.  Root only.  Raises Busy, Degraded."""
         ...
 
+    def gc_text(self) -> str:
+        """``running 3/12``, ``idle (freed 41231 bytes)``."""
+        ...
+
+    async def request_gc(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
+        """Begin to free what no version needs.  Root only.  Raises Busy, TryAgain (in doubt).
+
+        *dry*: change nothing, return one line per version: what happens to it and why.
+        """
+        ...
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        """Removed versions, and when they go for good, in seconds since the epoch."""
+        ...
+
+    def undelete(self, job: JobId, version: Version, caller: Caller) -> None:
+        """Bring a removed version back, pinned.  Raises NotFound, Corrupt, StoreFull, Degraded."""
+        ...
+
     def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
         """Every version with known damage, by job."""
         ...

@@ -16,6 +16,26 @@ log = logging.getLogger(__name__)
 Task = Callable[[], Awaitable[None]]
 
 
+class Bell:
+    """Tells one waiting task that there is something to do; rings before it waits count."""
+
+    def __init__(self) -> None:
+        self._rung = trio.Event()
+
+    def ring(self) -> None:
+        """Wake who waits, now or next."""
+        self._rung.set()
+
+    def hush(self) -> None:
+        """Forget the rings so far: what they were about is being done."""
+        if self._rung.is_set():
+            self._rung = trio.Event()
+
+    async def wait(self) -> None:
+        """Return when it has rung since `hush`."""
+        await self._rung.wait()
+
+
 class Background:
     """Takes tasks at any time on the trio thread; `run` carries them out."""
 

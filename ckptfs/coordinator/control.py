@@ -14,7 +14,7 @@ from ..node.api import Process
 from ..security import access
 from .api import Job, SignalRequest
 from .parts import Parts
-from .retention import apply_retention, remove_version
+from .retention import apply_retention, bring_back, remove_version
 from .side_by_side import side_by_side
 from .supervision import Supervision
 
@@ -149,6 +149,11 @@ class Control:
         if self._parts.store.pinned(job_id, version):
             raise Busy(f"version {version} of {job_id} is pinned")
         remove_version(self._parts, job, version)
+
+    def undelete(self, job_id: JobId, version: Version, caller: Caller) -> None:
+        """Bring a removed version back, pinned.  Raises NotFound, Corrupt, StoreFull, Degraded."""
+        job = self._allowed(job_id, caller, "undelete")
+        bring_back(self._parts, job, version)
 
     def remove_job(self, job_id: JobId, caller: Caller) -> None:
         """Remove an ended job without versions, with its record and its default output files.

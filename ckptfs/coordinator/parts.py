@@ -7,12 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..catalog.connection import Connection
+from ..gc.api import Sweeper
 from ..ids import JobId, UnitName, Version
 from ..jobs.directory import JobsDirectory
 from ..node.api import NodePort
 from ..store.api import Ingest, Store
 from ..translib.api import Availability
-from .background import Background
+from .background import Background, Bell
 from .registry import Registry
 
 
@@ -56,6 +57,8 @@ class Parts:
     availability: dict[str, Availability] = field(default_factory=dict[str, Availability])
     counts: dict[str, int] = field(default_factory=dict[str, int])
     troubles: list[str] = field(default_factory=list[str])
+    garbage: Bell = field(default_factory=Bell)  # rung when the collector may find something
+    sweeper: Sweeper | None = None  # None: nothing is collected
 
     def staging_directory(self, job: JobId, version: Version, unit: UnitName) -> Path:
         """Return where the image of a unit is written; below the mount, for root alone."""

@@ -1,65 +1,87 @@
-"""Which versions a job's ``keep_last`` lets go, and letting them go (storage.md 6)."""
+"""Which versions a job lets go, by the collector's rules, and letting them go (storage.md 6)."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Sequence
 
 from ..catalog import jobs as catalog_jobs
-from ..errors import CkptfsError
+from ..errors import CkptfsError, Corrupt
+from ..gc.decide import Candidate, JobFacts, Retention, Verdict, decide
 from ..ids import Version
+from ..model import Initiator, JobState, Purpose
+from ..store.api import TRASH_S
 from .api import Job
 from .parts import Parts
 
 log = logging.getLogger(__name__)
 
 
-def superseded(
-    versions: Sequence[Version],
-    keep_last: int,
-    *,
-    damaged: Collection[Version],
-    pinned: Collection[Version],
-    used: Collection[Version],
-) -> list[Version]:
-    """Return what may go, oldest first.  Pure.
+def verdicts(parts: Parts, job: Job) -> list[Verdict]:
+    """Return what the rules say of every version of *job*."""
+    operation = parts.registry.operations.get(job.id)
+    used = operation.version if operation else None
+    candidates = [candidate_of(parts, job, version, used) for version in job.versions]
+    facts = JobFacts(job.id, is_through(job), Retention(last=job.keep_last))
+    return decide(facts, candidates, parts.clock_ns())
 
-    Counted over restartable versions only: a damaged one neither counts nor is
-    removed here (it is evidence, and its owner's to remove).  Pinned ones and
-    ones in use stay, and the newest restartable one always.
-    """
-    restartable = [version for version in sorted(versions) if version not in damaged]
-    if keep_last <= 0:
-        return []
-    candidates = restartable[:-keep_last]
-    return [version for version in candidates if version not in pinned and version not in used]
+
+def is_through(job: Job) -> bool:
+    """Whether a job has ended as it should; one that was killed or failed may be restarted."""
+    ended = job.exit
+    return job.state is JobState.DONE and ended is not None and not (ended.code or ended.signal)
+
+
+def candidate_of(parts: Parts, job: Job, version: Version, used: Version | None) -> Candidate:
+    """Return what the rules want to know of a version; one that cannot be read is damaged."""
+    store = parts.store
+    is_used = version == used or store.verify_progress(job.id, version) is not None
+    pinned = store.pinned(job.id, version)
+    try:
+        head = store.head(job.id, version)
+    except Corrupt:
+        return Candidate(version, 0, False, pinned, is_used, Purpose.USER, Initiator.USER)
+    restartable = not store.damage(job.id, version)
+    return Candidate(
+        version, head.committed_ns, restartable, pinned, is_used, head.purpose, head.initiator
+    )
 
 
 def apply_retention(parts: Parts, job: Job) -> None:
-    """Remove what is superseded.  Trouble is logged: a version too many harms nobody."""
-    store, registry = parts.store, parts.registry
-    operation = registry.operations.get(job.id)
-    used = {operation.version} if operation and operation.version else set[Version]()
-    going = superseded(
-        job.versions,
-        job.keep_last,
-        damaged={version for version in job.versions if store.damage(job.id, version)},
-        pinned={version for version in job.versions if store.pinned(job.id, version)},
-        used={version for version in used if version},
-    )
-    for version in going:
+    """Remove what the rules let go.  Trouble is logged: a version too many harms nobody."""
+    for verdict in verdicts(parts, job):
+        if verdict.stays:
+            continue
         try:
-            remove_version(parts, job, version)
+            remove_version(parts, job, verdict.version, trash_s=0)  # meant, so not for the trash
         except CkptfsError as error:
-            log.info("%s: version %d stays: %s", job.id, version, error)
+            log.info("%s: version %d stays: %s", job.id, verdict.version, error)
+        else:
+            log.info("%s: version %d goes: %s", job.id, verdict.version, verdict.reason)
 
 
-def remove_version(parts: Parts, job: Job, version: Version) -> None:
+def remove_version(parts: Parts, job: Job, version: Version, *, trash_s: int = TRASH_S) -> None:
     """Take one version out of store, catalog and view.  Raises Busy (pinned, open), Degraded."""
-    parts.store.remove(job.id, version)
+    parts.store.remove(job.id, version, trash_s=trash_s)
     job.versions.remove(version)
     parts.registry.changed(job.id, version)
+    parts.garbage.ring()
     try:
         catalog_jobs.remove_version(parts.db, job.id, version)
     except CkptfsError as error:  # an index entry; the store is the truth
         log.error("%s %d stays in the catalog: %s", job.id, version, error)
+
+
+def bring_back(parts: Parts, job: Job, version: Version) -> None:
+    """Take a version out of the trash, and pin it: what let it go would let it go again.
+
+    Raises NotFound, Corrupt, StoreFull, Degraded.
+    """
+    parts.store.undelete(job.id, version)
+    job.versions = sorted({*job.versions, version})
+    parts.registry.changed(job.id, version)
+    parts.store.pin(job.id, version, True)
+    parts.registry.changed(job.id)
+    try:
+        catalog_jobs.save_version(parts.db, parts.store.head(job.id, version))
+    except CkptfsError as error:
+        log.error("%s %d is missing in the catalog: %s", job.id, version, error)

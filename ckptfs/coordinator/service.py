@@ -16,6 +16,7 @@ import trio
 
 from ..catalog.connection import Connection
 from ..errors import CkptfsError
+from ..gc.api import Sweeper
 from ..ids import JobId, Version
 from ..jobs.directory import JobsDirectory
 from ..jobs.resources import Machine
@@ -28,6 +29,7 @@ from . import versions
 from .api import CheckpointRequest, Job, RestartRequest, SignalRequest, Subscriber
 from .background import Background
 from .checkpointing import Checkpoints
+from .collecting import Collecting
 from .control import Control
 from .parts import Deadlines, Parts
 from .registry import Registry
@@ -53,6 +55,7 @@ def make_parts(
     mountpoint: Path,
     clock_ns: Callable[[], int] = time.time_ns,
     deadlines: Deadlines | None = None,
+    sweeper: Sweeper | None = None,
 ) -> Parts:
     """Return the parts of a service whose jobs are kept in *directory* (the store's).
 
@@ -70,6 +73,7 @@ def make_parts(
         mountpoint=mountpoint,
         clock_ns=clock_ns,
         deadlines=deadlines or Deadlines(),
+        sweeper=sweeper,
     )
 
 
@@ -85,6 +89,7 @@ class Coordinator:
         self._restarts = Restarts(parts, self._supervision)
         self._control = Control(parts, self._supervision)
         self._scrub = Scrub(parts)
+        self._collecting = Collecting(parts, parts.sweeper)
         machine = this_machine(parts.node.name)
         self._submissions = Submissions(parts, self._supervision, machine)
 
@@ -95,6 +100,7 @@ class Coordinator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
+        self._parts.background.spawn("collector", self._collecting.keep_going)
         await self._parts.background.run(task_status=task_status)
 
     def close(self) -> None:
@@ -191,6 +197,22 @@ class Coordinator:
         """Begin or stop a scrub."""
         self._scrub.request(caller, on=on)
 
+    def gc_text(self) -> str:
+        """Return what the collector does, or did."""
+        return self._collecting.text()
+
+    async def request_gc(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
+        """Begin a collection, or return what one would do."""
+        return await self._collecting.request(caller, dry=dry, empty_trash=empty_trash)
+
+    def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
+        """Return the removed versions of a job that can be brought back."""
+        return self._parts.store.trashed(job)
+
+    def undelete(self, job: JobId, version: Version, caller: Caller) -> None:
+        """Bring a removed version back."""
+        self._control.undelete(job, version, caller)
+
     def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
         """Return every version with known damage."""
         return versions.damaged(self._parts.store, self._parts.registry.jobs.values())
@@ -242,8 +264,8 @@ class Coordinator:
             sentences.append(f"the store is read-only: {degraded}")
         if damaged := self.damaged_versions():
             sentences.append(versions.damage_sentence(damaged))
-        if alarm := self._scrub.alarm():
-            sentences.append(alarm)
+        alarms = (self._scrub.alarm(), self._collecting.alarm())
+        sentences += [alarm for alarm in alarms if alarm]
         entries = self._parts.available()
         if not any(entry.available for entry in entries.values()):
             reasons = [f"{name}: {entry.reason}" for name, entry in entries.items() if entry.reason]
@@ -278,4 +300,5 @@ _COUNTERS = (
     "restarts_complete",
     "restarts_failed",
     "damage_found",
+    "collected_bytes",
 )

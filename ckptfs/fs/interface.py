@@ -105,6 +105,17 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
         usage="echo 1 > scrub, or: stop",
     ),
     ControlFile(
+        "gc",
+        0o600,
+        "Write `1` to free what no version needs, `dry` to be answered what that would be and why; "
+        "`trash=empty` behind it takes removed versions along.",
+        "# echo 1 > ctl/gc\n# cat ctl/gc\nidle (freed 41231 bytes)",
+        shows.gc,
+        verbs.gc,
+        pollable=True,
+        usage="echo 1 > gc, or: dry, 1 trash=empty",
+    ),
+    ControlFile(
         "stat",
         0o444,
         "Space, versions and jobs by state now, then what was counted since the service started.",
@@ -219,6 +230,15 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
         "$ echo keep_last 3 > heat.42/ctl/retention\n$ cat heat.42/ctl/retention\nkeep_last 3",
         shows.retention,
         verbs.set_retention,
+    ),
+    ControlFile(
+        "undelete",
+        0o640,
+        "Removed versions and until when they can be brought back: write the number of one; it "
+        "comes back pinned.",
+        "$ cat heat.42/ctl/undelete\n7 until=2026-11-21T11:52:03Z\n$ echo 7 > heat.42/ctl/undelete",
+        shows.trashed,
+        verbs.undelete,
     ),
     ControlFile(
         "units",

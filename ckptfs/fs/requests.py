@@ -101,6 +101,14 @@ def _pids(text: str) -> tuple[int, ...]:
     return tuple(parse_count(word, low=1, high=2**22) for word in words)
 
 
+def parse_gc(text: str) -> tuple[bool, bool]:
+    """Parse ``1`` or ``dry``, then ``trash=empty``; return (dry, trash).  Raises InvalidInput."""
+    first, *words = text.split()
+    keys = parse_keys(words, ("trash",))
+    is_dry = parse_choice(first, {"1": False, "dry": True})
+    return is_dry, parse_choice(keys.get("trash", "keep"), {"keep": False, "empty": True})
+
+
 def parse_retention(text: str) -> int:
     """Parse ``keep_last 5``; 0 keeps all.  Raises InvalidInput, OutOfRange."""
     words = text.split()

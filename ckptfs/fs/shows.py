@@ -95,6 +95,11 @@ def degraded(view: ServiceView) -> str:
     return render_list([f"1 ({why})" if why else "0", *lines])
 
 
+def gc(view: ServiceView) -> str:
+    """``running 3/12``, ``idle (freed 41231 bytes)``."""
+    return render_list([view.service.gc_text()])
+
+
 def scrub(view: ServiceView) -> str:
     """``running 40%``, ``idle (last 2026-…, 0 errors)``."""
     return render_list([view.service.scrub_text()])
@@ -163,6 +168,17 @@ def last_request(view: JobView, name: str) -> str:
 def protocol(view: JobView) -> str:
     """Both protocols, the current one in brackets."""
     return render_choice(Protocol, view.job.protocol)
+
+
+def trashed(view: JobView) -> str:
+    """One line per removed version that can be brought back, with when it goes for good."""
+    try:
+        found = view.service.trashed(view.job.id)
+    except CkptfsError:
+        found = ()  # a stranger lies in the trash: ctl/health names it
+    return render_nested(
+        {str(version): {"until": time_text(until_s * NS)} for version, until_s in found}
+    )
 
 
 def retention(view: JobView) -> str:

@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from ..coordinator.api import RestartRequest
 from ..errors import Busy, InvalidInput
+from ..ids import Version
 from ..model import Caller, Protocol
 from .control import expect_one, parse_choice, parse_count
 from .documents import render_jobinfo
-from .requests import parse_checkpoint, parse_restart, parse_retention, parse_signal, restart_of
+from .requests import (
+    parse_checkpoint,
+    parse_gc,
+    parse_restart,
+    parse_retention,
+    parse_signal,
+    restart_of,
+)
 from .views import JobView, ServiceView, VersionView
 
 # the service
@@ -31,6 +39,12 @@ async def clear_degraded(view: ServiceView, text: str, caller: Caller) -> str:
         job, version = damaged[0]
         raise Busy(f"version {version} of {job} is still damaged: verify or remove it")
     return "0"
+
+
+async def gc(view: ServiceView, text: str, caller: Caller) -> str:
+    """Begin a collection; dry: answer what one would do, one line per version."""
+    dry, empty_trash = parse_gc(text)
+    return await view.service.request_gc(caller, dry=dry, empty_trash=empty_trash)
 
 
 async def scrub(view: ServiceView, text: str, caller: Caller) -> str:
@@ -88,6 +102,13 @@ async def set_protocol(view: JobView, text: str, caller: Caller) -> str:
     """Choose how the units are checkpointed together."""
     choice = parse_choice(text, {str(word): word for word in Protocol})
     view.service.set_protocol(view.job.id, caller, choice)
+    return text
+
+
+async def undelete(view: JobView, text: str, caller: Caller) -> str:
+    """Bring a removed version back; answer: the version."""
+    number = parse_count(text, low=1, high=10**9 - 1)
+    view.service.undelete(view.job.id, Version(number), caller)
     return text
 
 

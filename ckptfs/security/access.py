@@ -39,6 +39,7 @@ VERB_RIGHTS: Final[Mapping[str, Right]] = {
     "pin": Right.CONFIGURE,
     "verify": Right.MONITOR,
     "remove": Right.REMOVE,
+    "undelete": Right.REMOVE,
 }
 
 

@@ -236,6 +236,10 @@ class Garbage:
             return self._volume.path(item.kind, item.name).stat().st_size
         return 0
 
+    def free_and_total(self) -> tuple[int, int]:
+        """Return bytes free to us and bytes in all of the disk."""
+        return self._volume.free_and_total()
+
     # -- taking away ------------------------------------------------------------
 
     def raise_epoch(self, now_s: int) -> int:

@@ -14,6 +14,7 @@ from ckptfs.coordinator.api import CheckpointRequest, Job, Outcome, RestartReque
 from ckptfs.coordinator.parts import Deadlines, Parts
 from ckptfs.coordinator.service import Coordinator, make_parts
 from ckptfs.errors import CkptfsError
+from ckptfs.gc.api import Sweeper
 from ckptfs.ids import JobId, Version, unit_name
 from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
 from ckptfs.model import Caller, JobState
@@ -161,6 +162,7 @@ async def world(
     node: BridgedNode | None = None,
     store: ScriptedStore | None = None,
     deadlines: Deadlines | None = None,
+    sweeper: Sweeper | None = None,
 ) -> AsyncIterator[World]:
     """A service in *path*; with *node* and *store* of an earlier one it is a restarted daemon."""
     node, store = node or BridgedNode(), store or ScriptedStore()
@@ -172,6 +174,7 @@ async def world(
         mountpoint=path / "mnt",
         clock_ns=lambda: int((1_790_000_000 + trio.current_time()) * 1e9),
         deadlines=deadlines,
+        sweeper=sweeper,
     )
     node.store, node.staging = store, parts.staging
     service = Coordinator(parts)

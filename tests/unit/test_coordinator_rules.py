@@ -6,15 +6,24 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptfs.coordinator.retention import superseded
 from ckptfs.coordinator.supervision import exit_of_job
 from ckptfs.errors import Busy, Unsupported
+from ckptfs.gc.decide import Candidate, JobFacts, Retention, decide
 from ckptfs.ids import JobId, unit_name
 from ckptfs.jobs.lifecycle import ALIVE, ALLOWED, refusal
-from ckptfs.model import JobState
+from ckptfs.model import Initiator, JobState, Purpose
 from ckptfs.node.api import Exit
 
 VERSIONS = st.sets(st.integers(1, 40)).map(sorted)
+
+
+def superseded(versions, keep_last, *, damaged, pinned, used):
+    candidates = [
+        Candidate(v, v, v not in damaged, v in pinned, v in used, Purpose.USER, Initiator.USER)
+        for v in versions
+    ]
+    facts = JobFacts(JobId("heat.1"), False, Retention(last=keep_last))
+    return [v.version for v in decide(facts, candidates, 0) if not v.stays]
 
 
 @given(VERSIONS, st.integers(0, 10), st.sets(st.integers(1, 40)), st.sets(st.integers(1, 40)))

@@ -144,9 +144,10 @@ def test_parsers_refuse_with_our_own_errors_alone(text):
 
 
 SERVED = {
-    "service": "version health checkpointers nodes submit volumes degraded scrub stat events metrics",
-    "job": "state checkpoint restart suspend resume kill signal protocol retention units"
-    " exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
+    "service": "version health checkpointers nodes submit volumes degraded scrub gc stat events"
+    " metrics",
+    "job": "state checkpoint restart suspend resume kill signal protocol retention undelete"
+    " units exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
     "version": "state restart pin verify stat",
 }
 

@@ -1,0 +1,59 @@
+"""``ckptfs gc``: have the service free what no version needs, or say what that would be."""
+
+from __future__ import annotations
+
+import argparse
+import re
+
+from ...errors import Degraded
+from ..client import Mount
+from ..entry import add_mount_option, mount_of
+from ..tables import printable
+from ..waiting import said_when_interrupted
+
+EXAMPLES = """\
+sudo ckptfs gc --dry-run
+sudo ckptfs gc
+sudo ckptfs gc --empty-trash
+"""
+FILE = "ctl/gc"
+_FREED = re.compile(r"idle \(freed [0-9]+ bytes")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_mount_option(parser)
+    parser.add_argument(
+        "--dry-run", action="store_true", help="say what would happen to each version, and why"
+    )
+    parser.add_argument(
+        "--empty-trash", action="store_true", help="removed versions cannot be brought back then"
+    )
+    parser.add_argument("--no-wait", action="store_true", help="return when it has begun")
+
+
+def wait_until_idle(mount: Mount) -> str:
+    """Return the first line of the file when the collection has ended."""
+    with said_when_interrupted("the collection goes on; see ctl/gc"), mount.watch(FILE) as watch:
+        while (text := watch.read().partition("\n")[0]).startswith("running"):
+            watch.wait(None)
+    return text
+
+
+def run(args: argparse.Namespace) -> int:
+    """Begin it and say what it freed; Degraded when it did not dare to."""
+    mount = mount_of(args)
+    trash = " trash=empty" if args.empty_trash else ""
+    if args.dry_run:
+        for line in mount.write(FILE, f"dry{trash}").splitlines():
+            print(printable(line))
+        return 0
+    wait_until_idle(mount)  # one that the service began by itself
+    mount.write(FILE, f"1{trash}")
+    if args.no_wait:
+        return 0
+    text = wait_until_idle(mount)
+    if not _FREED.match(text):
+        raise Degraded(text.removeprefix("idle (").removesuffix(")"))
+    print(printable(text.removeprefix("idle (").removesuffix(")")))
+    return 0

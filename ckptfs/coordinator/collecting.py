@@ -1,0 +1,137 @@
+"""When the collector runs, and what is told of it (``ctl/gc``, ``ctl/health``).
+
+It runs a moment after versions went or a job was done, once an hour, and when
+root asks.  First the jobs' versions are decided on, then the store is swept.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+
+import trio
+
+from ..errors import Busy, CkptfsError, NotAuthorised, TryAgain, Unsupported
+from ..gc.api import Report, Sweeper
+from ..ids import JobId, Version
+from ..model import Caller
+from ..security.access import ROOT_UID
+from .parts import Parts
+from .retention import apply_retention, is_through, verdicts
+
+log = logging.getLogger(__name__)
+EVERY_S = 3600.0  # for what lies in the trash
+SETTLE_S = 1.0  # several removals are one run
+
+
+class Collecting:
+    """One run at a time.  Trio thread only."""
+
+    def __init__(self, parts: Parts, sweeper: Sweeper | None) -> None:
+        self._parts, self._sweeper = parts, sweeper
+        self._report = Report()
+        self._progress: tuple[int, int] | None = None  # of the run under way
+        self._done: set[JobId] = set()  # jobs whose end has been noticed
+        parts.registry.subscribe(self._job_changed)
+        parts.registry.on_release(lambda _job, _operation: self._go_on())
+
+    def text(self) -> str:
+        """Return ``running 3/12``, ``idle (freed 41231 bytes)``, or why nothing was deleted."""
+        if self._progress:
+            return f"running {self._progress[0]}/{self._progress[1]}"
+        report = self._report
+        if report.doubt:
+            return f"idle (nothing more was deleted: {report.doubt})"
+        waiting = f", {report.waiting} objects wait for versions in work" if report.waiting else ""
+        return f"idle (freed {report.freed_bytes} bytes{waiting})"
+
+    def alarm(self) -> str:
+        """Return one sentence when the collector does not dare to delete, else nothing."""
+        doubt, restored = self._report.doubt, self._report.restored
+        if doubt:
+            return f"the collector deletes nothing: {doubt}"
+        return f"the collector had to put {restored} objects back; report it" if restored else ""
+
+    async def request(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
+        """Begin a run and return at once; *dry*: return the plan, change nothing.
+
+        Raises NotAuthorised (EPERM) for all but root, Busy while one runs, TryAgain in doubt.
+        """
+        if caller.uid != ROOT_UID:
+            raise NotAuthorised("only root may collect the store's garbage")
+        if self._sweeper is None:
+            raise Unsupported("this store has no collector")
+        if self._progress:
+            raise Busy("the collector is running already")
+        if dry:
+            return await self._plan(self._sweeper, empty_trash)
+        self._tell(0, 0)
+        self._parts.background.spawn(
+            "collector, asked for", lambda: self._run(asked=True, empty_trash=empty_trash)
+        )
+        return "trash=empty" if empty_trash else "1"
+
+    async def keep_going(self) -> None:
+        """Run whenever there may be something to free; until cancelled."""
+        self._parts.garbage.ring()  # what an earlier service has left
+        while self._sweeper:
+            with trio.move_on_after(EVERY_S):
+                await self._parts.garbage.wait()
+                await trio.sleep(SETTLE_S)
+            if not self._progress:
+                self._tell(0, 0)
+                await self._run(asked=False, empty_trash=False)
+
+    async def _run(self, *, asked: bool, empty_trash: bool) -> None:
+        assert self._sweeper
+        try:
+            for job in list(self._parts.registry.jobs.values()):
+                if job.versions and not job.removed and not self._parts.store.degraded():
+                    apply_retention(self._parts, job)
+                await trio.lowlevel.checkpoint()
+            self._parts.garbage.hush()
+            self._report = await self._sweeper.run(
+                asked=asked, empty_trash=empty_trash, tell=self._tell
+            )
+        finally:
+            self._progress = None
+            self._parts.registry.changed(None)
+        if self._report.freed_bytes:
+            self._parts.count("collected_bytes", self._report.freed_bytes)
+
+    def _tell(self, done: int, total: int) -> None:
+        self._progress = (done, total)
+        self._parts.registry.changed(None)
+
+    async def _plan(self, sweeper: Sweeper, empty_trash: bool) -> str:
+        lines: list[str] = []
+        for job in list(self._parts.registry.jobs.values()):
+            for verdict in verdicts(self._parts, job):
+                word = "stays" if verdict.stays else "goes"
+                lines.append(f"{job.id}/{verdict.version} {word}: {verdict.reason}")
+            await trio.lowlevel.checkpoint()
+        try:
+            trash, free_bytes = await sweeper.plan(empty_trash=empty_trash)
+        except (CkptfsError, OSError) as error:
+            raise TryAgain(f"nothing would be deleted: {error}") from error
+        for entry, reason in trash:
+            until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.expires_s))
+            what = f"goes: {reason}" if reason else f"stays: in the trash until {until}"
+            lines.append(f"{entry.job}/{entry.version} {what}")
+        lines.append(f"{free_bytes} bytes are needed by no version that stays in store or trash")
+        return "\n".join(lines)
+
+    def _job_changed(self, job: JobId | None, _version: Version | None) -> None:
+        """A job that is done may have versions that were the system's."""
+        record = self._parts.registry.jobs.get(job) if job else None
+        if job is None or record is None or not is_through(record):
+            self._done.discard(job or JobId(""))
+        elif job not in self._done:
+            self._done.add(job)
+            if record.versions:
+                self._parts.garbage.ring()
+
+    def _go_on(self) -> None:
+        """A version is over: what waited for its end can be unlinked."""
+        if self._report.waiting:
+            self._parts.garbage.ring()

@@ -1,0 +1,179 @@
+"""When the collector runs, what it tells, and who may ask."""
+
+from __future__ import annotations
+
+import pytest
+import trio
+
+from ckptfs.errors import Busy, Corrupt, NotAuthorised, NotFound, TryAgain, Unsupported
+from ckptfs.gc.api import Report
+from ckptfs.model import Initiator
+from ckptfs.node.api import Exit
+from tests.service.kit import OWNER, ROOT, STRANGER, UNIT, play, world
+
+
+class FakeSweeper:
+    """Takes a second and reports what its script says."""
+
+    def __init__(self) -> None:
+        self.runs: list[tuple[bool, bool]] = []
+        self.report = Report(freed_bytes=41)
+        self.doubt: Exception | None = None
+
+    async def plan(self, *, empty_trash):
+        if self.doubt:
+            raise self.doubt
+        return [], 17
+
+    async def run(self, *, asked, empty_trash, tell):
+        self.runs.append((asked, empty_trash))
+        tell(3, 12)
+        await trio.sleep(1.0)
+        return self.report
+
+
+BY_ITSELF, ASKED = (False, False), (True, False)
+
+
+async def ask(w, caller=ROOT, *, dry=False, empty_trash=False):
+    return await w.service.request_gc(caller, dry=dry, empty_trash=empty_trash)
+
+
+def test_it_runs_at_the_start_when_asked_and_every_hour(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            assert w.service.gc_text() == "idle (freed 0 bytes)"
+            await w.until(lambda: w.service.gc_text() == "running 3/12")
+            with pytest.raises(Busy):
+                await ask(w)
+            await w.until(lambda: w.service.gc_text() == "idle (freed 41 bytes)")
+            assert await ask(w) == "1"
+            assert w.service.gc_text() == "running 0/0"
+            await w.until(lambda: w.service.gc_text() == "idle (freed 41 bytes)")
+            assert await ask(w, empty_trash=True) == "trash=empty"
+            await trio.sleep(2)
+            assert sweeper.runs == [BY_ITSELF, ASKED, (True, True)]
+            await trio.sleep(2.5 * 3600)
+            assert sweeper.runs[3:] == [BY_ITSELF] * 2
+            assert w.service.counters()["collected_bytes"] == 5 * 41
+
+    play(main)
+
+
+def test_it_runs_once_after_several_removals_and_when_what_waited_can_go(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            job = await w.start(keep_last=1)
+            await trio.sleep(5)
+            assert sweeper.runs == [BY_ITSELF]
+            await w.checkpoint(job)
+            await trio.sleep(5)
+            assert len(sweeper.runs) == 1  # nothing went
+            sweeper.report = Report(waiting=3)
+            await w.checkpoint(job)
+            assert job.versions == [2]
+            await trio.sleep(5)
+            assert len(sweeper.runs) == 2
+            assert "3 objects wait" in w.service.gc_text()
+            sweeper.report = Report()
+            await w.service.request_kill(job.id, OWNER)
+            await trio.sleep(5)
+            assert len(sweeper.runs) == 2
+            await w.restart(job, 2)
+            await trio.sleep(5)
+            assert len(sweeper.runs) == 3
+
+    play(main)
+
+
+def test_who_may_ask(tmp_path):
+    async def main():
+        async with world(tmp_path, sweeper=FakeSweeper()) as w:
+            for caller in (OWNER, STRANGER):
+                for dry in (False, True):
+                    with pytest.raises(NotAuthorised):
+                        await ask(w, caller, dry=dry)
+        async with world(tmp_path / "without") as w:
+            with pytest.raises(Unsupported):
+                await ask(w)
+
+    (tmp_path / "without").mkdir()
+    play(main)
+
+
+def test_a_doubt_is_told(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        sweeper.report = Report(doubt="heads/x does not belong there")
+        sweeper.doubt = Corrupt("heads/x does not belong there")
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await trio.sleep(5)
+            assert w.service.gc_text() == (
+                "idle (nothing more was deleted: heads/x does not belong there)"
+            )
+            assert any("heads/x does not belong" in line for line in w.service.health())
+            with pytest.raises(TryAgain, match="heads/x"):
+                await ask(w, dry=True)
+            sweeper.report = Report()
+            await ask(w)
+            await trio.sleep(5)
+            assert not any("collector" in line for line in w.service.health())
+
+    play(main)
+
+
+def test_a_dry_run_says_why(tmp_path):
+    async def main():
+        async with world(tmp_path, sweeper=FakeSweeper()) as w:
+            job = await w.start()
+            for _ in range(3):
+                await w.checkpoint(job)
+            w.service.pin(job.id, 1, OWNER, True)
+            job.keep_last = 1  # as if it had been set and the removal failed
+            assert (await ask(w, dry=True)).splitlines() == [
+                f"{job.id}/1 stays: pinned",
+                f"{job.id}/2 goes: superseded",
+                f"{job.id}/3 stays: newest restartable version",
+                "17 bytes are needed by no version that stays in store or trash",
+            ]
+            assert job.versions == [1, 2, 3]
+
+    play(main)
+
+
+@pytest.mark.parametrize(("code", "left"), [(0, [2]), (3, [1, 2, 3])])
+def test_the_systems_versions_go_with_the_job(tmp_path, code, left):
+    async def main():
+        async with world(tmp_path, sweeper=FakeSweeper()) as w:
+            job = await w.start()
+            for initiator in (Initiator.SYSTEM, Initiator.USER, Initiator.SYSTEM):
+                await w.checkpoint(job, initiator=initiator)
+            await trio.sleep(5)
+            assert job.versions == [1, 2, 3]
+            w.node.end(job.id, UNIT, Exit(code))
+            await trio.sleep(5)
+            assert job.versions == left
+
+    play(main)
+
+
+def test_a_removed_version_comes_back_pinned(tmp_path):
+    async def main():
+        async with world(tmp_path, sweeper=FakeSweeper()) as w:
+            job = await w.start(keep_last=1)
+            await w.checkpoint(job)
+            w.service.remove_version(job.id, 1, OWNER)
+            assert [version for version, _ in w.service.trashed(job.id)] == [1]
+            with pytest.raises(NotAuthorised):
+                w.service.undelete(job.id, 1, STRANGER)
+            with pytest.raises(NotFound):
+                w.service.undelete(job.id, 2, OWNER)
+            w.service.undelete(job.id, 1, OWNER)
+            await w.checkpoint(job)
+            await w.checkpoint(job)
+            assert job.versions == [1, 3]
+            assert not [version for version, _ in w.service.trashed(job.id) if version == 1]
+
+    play(main)
