@@ -10,7 +10,7 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -101,20 +101,27 @@ class BlockLoader:
 
     def __init__(self, packs: PackFiles) -> None:
         self._packs = packs
+        self.rescue: Callable[[Manifest, ManifestFile, int], memoryview | None] | None = None
 
     def load(
         self, manifest: Manifest, file: ManifestFile, block: int, *, fresh: bool = False
     ) -> memoryview:
         """Return the bytes of a block, proved.  *fresh*: from the disk, not the page cache.
 
-        Raises Corrupt after a second try.
+        Raises Corrupt after a second try, when no copy has it either (`rescue`).
         """
         try:
             return self._load(manifest, file, block, fresh=fresh)
         except Corrupt:
             for name in self._packs_of(manifest, file, block):
                 self._packs.drop(name)
-        return self._load(manifest, file, block, fresh=True)
+        try:
+            return self._load(manifest, file, block, fresh=True)
+        except Corrupt:
+            rescued = self.rescue(manifest, file, block) if self.rescue else None
+            if rescued is None:
+                raise
+            return rescued
 
     def suspects(self, manifest: Manifest, file: ManifestFile, block: int) -> list[str]:
         """Return the packs of a bad block that fail their own checksums, or are missing."""

@@ -82,6 +82,10 @@ class DamageBook:
         """Whether a pack may count as a hit, as far as is known."""
         return pack_id not in self._suspect
 
+    def quarantined(self) -> frozenset[str]:
+        """Return the packs that may not count as hits."""
+        return frozenset(self._suspect.copy())
+
     def count_quarantined(self) -> int:
         """Return how many packs may not count as hits."""
         return len(self._suspect)

@@ -22,6 +22,7 @@ from ..model import FileEntry, Head
 from . import layout
 from .api import TRASH_S, Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
+from .copies import Copies
 from .damage import DamageBook, decode_damage, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
@@ -100,6 +101,14 @@ class LocalStore:
             trash=self.trash,
         )
         self._loader = BlockLoader(self._packs)
+        self.copies = Copies(
+            block,
+            calls,
+            versions=self._versions,
+            damage=self._damage,
+            packs=self._packs,
+            loader=self._loader,
+        )
         self._cache = BlockCache(self._loader)
         self._readers: Counter[tuple[JobId, Version]] = Counter()
         self._progress: dict[tuple[JobId, Version], float] = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +45,7 @@ class Versions:
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._unique: dict[tuple[JobId, Version], int] = {}
         self._logical: dict[tuple[JobId, Version], int] = {}
+        self.rescue: Callable[[str], Manifest | None] | None = None
         self._scan()
 
     def _scan(self) -> None:
@@ -188,7 +189,20 @@ class Versions:
         return manifest
 
     def load_manifest(self, manifest_id: str) -> Manifest:
-        """Read and prove a manifest, past the cache.  Any thread.  Raises Corrupt."""
+        """Read and prove a manifest, past the cache, or a copy of it.  Any thread.
+
+        Raises Corrupt.
+        """
+        try:
+            return self.read_manifest(manifest_id)
+        except Corrupt:
+            rescued = self.rescue(manifest_id) if self.rescue else None
+            if rescued is None:
+                raise
+            return rescued
+
+    def read_manifest(self, manifest_id: str) -> Manifest:
+        """Read and prove a manifest of this store itself.  Any thread.  Raises Corrupt."""
         try:
             return decode_manifest(
                 manifest_id, self._volume.get("manifests", manifest_id, MANIFEST_MAX)
