@@ -159,7 +159,9 @@ class Scrub:
         if damage:
             log.error("the scrub found version %d of %s damaged: %s", version, job, damage[0])
             self._parts.count("damage_found", len(damage))
-            self._keep(self._record.found(job, version, len(damage), store.quarantined() - packs))
+        bad_packs = max(0, store.quarantined() - packs)
+        if damage or bad_packs:
+            self._keep(self._record.found(job, version, len(damage), bad_packs))
         registry.changed(job, version)
         registry.changed(job)
 

@@ -41,14 +41,17 @@ class ScrubRecord:
         )
 
     def found(self, job: JobId, version: Version, errors: int, bad_packs: int) -> ScrubRecord:
-        """Return the record after a damaged version; too many bad packs stop the run."""
+        """Return the record after bad packs or damage; too many bad packs stop the run.
+
+        *errors* is 0 where good copies of the bad packs were found, and the version is whole.
+        """
         bad = self.bad_packs + bad_packs
         reason = f"{bad} damaged packs in one run: the disk may be failing"
         return dataclasses.replace(
             self,
             errors=self.errors + errors,
             bad_packs=bad,
-            damaged=(*self.damaged, (job, version)),
+            damaged=(*self.damaged, (job, version)) if errors else self.damaged,
             stopped=reason if bad >= BAD_PACKS_MAX else "",
         )
 

@@ -17,10 +17,12 @@ from ..errors import CkptfsError, Corrupt, NotFound
 from ..model import Head
 from . import layout
 from .blocks import BlockLoader, PackFiles
+from .heads import HEAD_MAX
 from .manifest import Manifest, make_known
 from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
 from .superblock import Superblock, open_superblock
 from .syscalls import Syscalls
+from .trash import Trash
 from .verification import find_mismatches, make_sums
 from .versions import SUMS, Versions
 from .volume import Kind, LocalVolume
@@ -66,14 +68,21 @@ def _used(block: Superblock, volume: LocalVolume, calls: Syscalls) -> set[str]:
     """Return packs and manifests that versions refer to, as far as they can be read."""
     versions = Versions(block, volume, calls)
     used: set[str] = set()
+    trash = Trash(block, calls, volume=volume, versions=versions)
+    with contextlib.suppress(Corrupt, OSError):  # what can be brought back is not left over
+        for entry in trash.entries():
+            head = versions.prove(calls.read_file(entry.path, HEAD_MAX), entry.job, entry.version)
+            used.update(_named_by(versions, head))
     for job in versions.jobs():
         for version in versions.versions(job):
             with contextlib.suppress(Corrupt):
-                head = versions.load_head(job, version)
-                used.update(entry.manifest.partition(":")[0] for entry in head.files)
-                manifest = versions.manifest(head)
-                used.update(manifest.packs if manifest else ())
+                used.update(_named_by(versions, versions.load_head(job, version)))
     return used
+
+
+def _named_by(versions: Versions, head: Head) -> set[str]:
+    manifest = versions.manifest(head)
+    return {manifest.manifest_id, *manifest.packs} if manifest else set()
 
 
 class _Check:

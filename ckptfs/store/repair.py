@@ -18,7 +18,7 @@ from ..errors import CkptfsError, Corrupt, NotFound
 from ..ids import JobId, UnitName, Version
 from ..model import Head
 from . import layout
-from .api import Damage
+from .api import TRASH_S, Damage
 from .blocks import BlockLoader, PackFiles
 from .damage import DamageBook, encode_damage
 from .manifest import Manifest, make_known
@@ -30,7 +30,6 @@ from .verification import verify_files
 from .versions import DAMAGE, PIN, VERIFIED, Versions
 from .volume import LocalVolume
 
-TRASH_NS = 24 * 3600 * 10**9  # how long a discarded head can be put back
 SEALED_MODE = 0o400
 Say = Callable[[str], None]
 
@@ -156,7 +155,7 @@ class StoreRepair:
         more = f" and {len(found) - 1} more places" if len(found) > 1 else ""
         what = f"version {version} of {job} is damaged: {found[0]}{more}"
         if discard and not self.versions.marked(job, version, PIN):
-            self.versions.remove(job, version, expiry_ns=self._now_ns + TRASH_NS)
+            self.versions.remove(job, version, expiry_ns=self._now_ns + TRASH_S * 10**9)
             self._lost(f"{what}; moved to the trash")
             return
         self.versions.mark(job, version, DAMAGE, encode_damage(found))

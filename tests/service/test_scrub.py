@@ -122,6 +122,22 @@ def test_five_bad_packs_stop_the_run_and_ring(tmp_path):
     play(main)
 
 
+def test_bad_packs_of_which_there_were_copies_count_too(tmp_path):
+    class MendedStore(OrderedStore):
+        def quarantined(self):
+            return len(self.read)
+
+    async def main():
+        store = MendedStore()
+        async with world(tmp_path, store=store) as w:
+            await versions(w, BAD_PACKS_MAX + 2)
+            w.service.request_scrub(ROOT, on=True)
+            assert (await scrubbed(w)).startswith("idle (stopped 5 damaged packs in one run")
+            assert w.service.damaged_versions() == []
+
+    play(main)
+
+
 def test_it_keeps_to_its_rate_and_waits_for_operations(tmp_path):
     async def main():
         async with world(tmp_path) as w:
