@@ -7,15 +7,16 @@ the hashing thread.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+import numpy.typing as npt
 
 from ..ids import Version
 from .index import PACK_PAGES, PageIndex
 from .packs import PackSet
-from .pages import BLOCK_PAGES, U8, U32, U64
+from .pages import BLOCK_PAGES, U8, U32, U64, equal_hashes
 
 # A block that would take more separate reads than this is written whole, so that restart
 # stays sequential.  Reads are counted, not extents: pages less than GAP_PAGES apart come
@@ -61,6 +62,17 @@ def _count_reads(places: U32) -> int:
     return 1 + int(np.count_nonzero(np.diff(stored) > GAP_PAGES)) if len(stored) else 0
 
 
+def _gather(parts: Sequence[U8], which: npt.NDArray[np.intp], out: U8) -> None:
+    """Copy the rows *which*, ascending, counted over all *parts*, to *out*."""
+    start = done = 0
+    for part in parts:
+        end = start + len(part)
+        upto = int(np.searchsorted(which, end))
+        # with mode "clip" take() writes into *out* itself; else it fills a copy first
+        np.take(part, which[done:upto] - start, axis=0, out=out[done:upto], mode="clip")
+        start, done = end, upto
+
+
 class Deduplicator:
     """Places for pages, one block at a time."""
 
@@ -85,8 +97,10 @@ class Deduplicator:
         """Return the file of that name in the version before."""
         return self._files.get((unit, name))
 
-    def place(self, rows: U8, hashes: U64, before: KnownFile | None, first_page: int) -> U32:
-        """Return one place per row of *rows* (n x 4096, at most one block).
+    def place(
+        self, rows: Sequence[U8], hashes: U64, before: KnownFile | None, first_page: int
+    ) -> U32:
+        """Return one place per row of *rows* (parts of n x 4096, at most one block in all).
 
         *before*, *first_page*: the same file in the version before and where in it the block
         starts.  Comparing with the page at the same place first keeps runs together and finds
@@ -97,7 +111,7 @@ class Deduplicator:
         known = np.zeros(count, dtype=np.bool_)
         if before is not None:
             there = before.hashes[first_page : first_page + count]
-            same = (there == hashes[: len(there)]).all(axis=1)
+            same = equal_hashes(there, hashes[: len(there)])
             known[: len(there)] = same
             places[: len(there)][same] = before.places[first_page : first_page + count][same]
         rest = np.flatnonzero(~known)
@@ -112,7 +126,7 @@ class Deduplicator:
             places[new] = self._store(rows, new, hashes[new])
         return places
 
-    def _store(self, rows: U8, new: np.typing.NDArray[np.intp], hashes: U64) -> U32:
+    def _store(self, rows: Sequence[U8], new: npt.NDArray[np.intp], hashes: U64) -> U32:
         """Put the rows *new* into the pack, equal ones once; return their places."""
         _, firsts, group = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
         if len(firsts) == len(new) or not np.array_equal(hashes[firsts][group], hashes):
@@ -127,13 +141,13 @@ class Deduplicator:
         self._index.add(hashes[firsts], stored)
         return stored[group]
 
-    def _append(self, rows: U8, which: np.typing.NDArray[np.intp]) -> U32:
+    def _append(self, rows: Sequence[U8], which: npt.NDArray[np.intp]) -> U32:
         stored: U32 = np.empty(len(which), dtype=np.uint32)
         done = 0
         while done < len(which):
             room, first = self.packs.room(len(which) - done)
             take = len(room)
-            np.take(rows, which[done : done + take], axis=0, out=room, mode="clip")
+            _gather(rows, which[done : done + take], room)
             stored[done : done + take] = np.arange(first, first + take, dtype=np.uint32)
             self.packs.used(take)
             done += take

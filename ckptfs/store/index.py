@@ -16,7 +16,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from .pages import U32, U64, ZERO_PAGE, hash_pages
+from .pages import U32, U64, ZERO_PAGE, equal_hashes, hash_pages
 
 FIRST_CAPACITY = 1 << 12
 SLOTS_PER_PAGE = 2  # at least; with 1.25 six pages in a hundred are forgotten, with 2 one in 600
@@ -80,7 +80,7 @@ class PageIndex:
         for word, shift in CHOICES:
             slots = (hashes[:, word] >> shift & self._mask).astype(np.intp)
             candidates = self._slots[slots].astype(np.intp)
-            hit = (self._hashes[candidates] == hashes).all(axis=1) & ~found
+            hit = equal_hashes(self._hashes[candidates], hashes) & ~found
             rows[hit] = candidates[hit]
             found |= hit
             if found.all():

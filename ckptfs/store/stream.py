@@ -5,8 +5,9 @@ second pass over the bytes (0.16 s per GB), which the writing thread takes, as
 it waits for the disk most of its time.  A tree over the block digests would be
 free, but no command that people have could check it.
 
-A write of exactly one aligned block, which is what CRIU sends, is worked on
-where it lies; anything else is gathered in a block buffer first.
+CRIU sends 1 MiB at a time, of whole pages, but seldom from the start of a block
+on: a block is worked on where it lies, in the two writes that hold it.  Copying
+it together first took 13 % of this thread.  Only odd sizes are gathered.
 """
 
 from __future__ import annotations
@@ -20,6 +21,8 @@ import numpy as np
 from .dedup import Deduplicator
 from .pages import BLOCK, BLOCK_PAGES, PAGE, U32, U64, block_digest, hash_pages, page_count
 from .pipeline import Step
+
+PART_MIN = 16 * PAGE  # smaller pieces are gathered: each costs some calls
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,46 +53,55 @@ class FileStream:
         self._digests: list[bytes] = []
         self._hashes: list[U64] = []
         self._places: list[U32] = []
-        self._rest = bytearray()  # of the block being gathered
+        self._parts: list[memoryview] = []  # of the block being gathered, whole pages
+        self._rest = bytearray()  # instead of parts, once there was an odd one
+        self._have = 0  # bytes in either
 
     def feed(self, data: bytes | bytearray) -> None:
         """Take the next bytes of the file."""
         view = memoryview(data)
-        if self._rest:
-            want = BLOCK - len(self._rest)
-            self._rest += view[:want]
-            view = view[want:]
-            if len(self._rest) < BLOCK:
-                return
-            self._block(self._rest)
-            self._rest = bytearray()
-        while len(view) >= BLOCK:
-            self._block(view[:BLOCK])
-            view = view[BLOCK:]
-        self._rest += view
+        while view:
+            part = view[: BLOCK - self._have]
+            view = view[len(part) :]
+            self._have += len(part)
+            if self._rest or len(part) < PART_MIN or len(part) % PAGE:
+                self._rest += b"".join(self._parts)
+                self._parts.clear()
+                self._rest += part
+            else:
+                self._parts.append(part)
+            if self._have == BLOCK:
+                self._end_block()
 
     def finish(self, unit: str, name: str) -> StoredFile:
         """Take the end of the file, which may have been renamed meanwhile; return its record."""
-        if self._rest:
-            self._block(self._rest)
+        if self._have:
+            self._end_block()
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty((0, 2), dtype=np.uint64)
         places = np.concatenate(self._places) if self._places else np.empty(0, dtype=np.uint32)
         digests = b"".join(self._digests)
         return StoredFile(unit, name, self._size, self._whole, digests, hashes, places)
 
-    def _block(self, data: bytearray | memoryview) -> None:
+    def _end_block(self) -> None:
+        parts = self._parts or [memoryview(self._rest)]
+        self._parts, self._rest, self._have = [], bytearray(), 0
+        self._block(parts)
+
+    def _block(self, parts: list[memoryview]) -> None:
         """Digest one block, place its pages.  The last page is filled up with zeros."""
-        self._digests.append(block_digest(data))
-        self._beside(lambda original=data: self._update(original))
-        size = len(data)
+        self._digests.append(block_digest(*parts))
+        self._beside(lambda: self._update(parts))
+        size = sum(map(len, parts))
+        pages = parts
         if size % PAGE:
-            data = bytearray(data).ljust(page_count(size) * PAGE, b"\0")
-        hashes = hash_pages(data, self._dedup.seed)
-        rows = np.frombuffer(data, dtype=np.uint8).reshape(-1, PAGE)
+            pages = [memoryview(b"".join(parts).ljust(page_count(size) * PAGE, b"\0"))]
+        hashes = np.concatenate([hash_pages(part, self._dedup.seed) for part in pages])
+        rows = [np.frombuffer(part, dtype=np.uint8).reshape(-1, PAGE) for part in pages]
         first_page = len(self._hashes) * BLOCK_PAGES
         self._places.append(self._dedup.place(rows, hashes, self._before, first_page))
         self._hashes.append(hashes)
         self._size += size
 
-    def _update(self, data: bytearray | memoryview) -> None:
-        self._whole.update(data)
+    def _update(self, parts: list[memoryview]) -> None:
+        for part in parts:
+            self._whole.update(part)
