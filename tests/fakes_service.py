@@ -482,8 +482,8 @@ class FakeService:
         self._authorised(job, caller).protocol = protocol
         self.tell(job)
 
-    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None:
-        self._authorised(job, caller).keep_last = count
+    def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
+        setattr(self._authorised(job, caller), rule, number)
         self.tell(job)
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:

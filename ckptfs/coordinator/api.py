@@ -66,6 +66,13 @@ JOB_STATS = (
 )
 
 
+RETENTION_MAX: Mapping[str, int] = {  # rule, also the name of the field, and its largest number
+    "keep_last": 1_000_000,
+    "keep_within_s": 10**9,
+    "keep_every_s": 10**9,
+}
+
+
 @dataclass(slots=True)
 class Job:
     """Everything the mount shows of a job."""
@@ -80,7 +87,9 @@ class Job:
     restart: Outcome | None = None
     exit: Exit | None = None
     protocol: CheckpointProtocol = CheckpointProtocol.COORDINATED
-    keep_last: int = 0  # 0 keeps all
+    keep_last: int = 0  # restartable versions; with the two below 0, all are kept
+    keep_within_s: int = 0  # all that are younger, in seconds
+    keep_every_s: int = 0  # the newest of each such period, in seconds
     highest_version: int = 0  # ever assigned
     versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_EVENTS, 0))
@@ -212,8 +221,8 @@ class Service(Protocol):
         """Raises Busy while a version is in work."""
         ...
 
-    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None:
-        """Raises OutOfRange.  What is too many goes at once."""
+    def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
+        """Set one of `RETENTION_MAX`.  Raises OutOfRange.  What is too many goes at once."""
         ...
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:

@@ -7,12 +7,11 @@ import logging
 from ..catalog import jobs as catalog_jobs
 from ..errors import Busy, CkptfsError, NoSuchProcess, NotEmpty, NotFound, OutOfRange, Unsupported
 from ..ids import JobId, UnitName, Version
-from ..jobs.checkpointing_block import KEEP_LAST_MAX
 from ..jobs.lifecycle import refusal
 from ..model import Caller, JobState, Protocol
 from ..node.api import Process
 from ..security import access
-from .api import Job, SignalRequest
+from .api import RETENTION_MAX, Job, SignalRequest
 from .parts import Parts
 from .retention import apply_retention, bring_back, remove_version
 from .side_by_side import side_by_side
@@ -109,18 +108,19 @@ class Control:
         job.protocol = protocol
         self._save(job)
 
-    def set_keep_last(self, job_id: JobId, caller: Caller, count: int) -> None:
-        """Keep *count* restartable versions, 0 all; what is too many goes at once."""
+    def set_retention(self, job_id: JobId, caller: Caller, rule: str, number: int) -> None:
+        """Choose which restartable versions are kept; what is too many goes at once."""
         job = self._allowed(job_id, caller, "retention")
-        if not 0 <= count <= KEEP_LAST_MAX:
-            raise OutOfRange(f"keep_last is 0 to {KEEP_LAST_MAX}, not {count}")
-        if count == job.keep_last:
+        if not 0 <= number <= RETENTION_MAX[rule]:
+            raise OutOfRange(f"{rule} is 0 to {RETENTION_MAX[rule]}, not {number}")
+        former = getattr(job, rule)
+        if number == former:
             return
-        former, job.keep_last = job.keep_last, count
+        setattr(job, rule, number)
         try:
             self._save(job)
         except CkptfsError:
-            job.keep_last = former
+            setattr(job, rule, former)
             raise
         apply_retention(self._parts, job)
 

@@ -211,6 +211,8 @@ class Registry:
             units={unit: status.node for unit, status in job.units.items()},
             highest_version=job.highest_version,
             keep_last=job.keep_last,
+            keep_within_s=job.keep_within_s,
+            keep_every_s=job.keep_every_s,
             protocol=job.protocol,
             exit_code=ended.code if ended else None,
             exit_signal=ended.signal if ended else 0,

@@ -147,6 +147,8 @@ class Restarts:
             created_ns=parts.clock_ns(),
             state=JobState.PENDING,
             keep_last=job.keep_last,
+            keep_within_s=job.keep_within_s,
+            keep_every_s=job.keep_every_s,
             protocol=job.protocol,
             stdout=job.spec.stdout or str(logs / f"{unit}.out"),
             stderr=job.spec.stderr or str(logs / f"{unit}.err"),

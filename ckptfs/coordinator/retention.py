@@ -21,7 +21,8 @@ def verdicts(parts: Parts, job: Job) -> list[Verdict]:
     operation = parts.registry.operations.get(job.id)
     used = operation.version if operation else None
     candidates = [candidate_of(parts, job, version, used) for version in job.versions]
-    facts = JobFacts(job.id, is_through(job), Retention(last=job.keep_last))
+    retention = Retention(job.keep_last, job.keep_within_s, job.keep_every_s)
+    facts = JobFacts(job.id, is_through(job), retention)
     return decide(facts, candidates, parts.clock_ns())
 
 

@@ -177,9 +177,9 @@ class Coordinator:
         """Choose the protocol of the versions to come."""
         self._control.set_protocol(job, caller, protocol)
 
-    def set_keep_last(self, job: JobId, caller: Caller, count: int) -> None:
-        """Keep *count* restartable versions."""
-        self._control.set_keep_last(job, caller, count)
+    def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
+        """Choose which restartable versions are kept."""
+        self._control.set_retention(job, caller, rule, number)
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
         """Keep a version from being removed."""

@@ -64,6 +64,8 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
         reason=record.reason,
         protocol=record.protocol,
         keep_last=record.keep_last,
+        keep_within_s=record.keep_within_s,
+        keep_every_s=record.keep_every_s,
         highest_version=max([record.highest_version, *versions]),
         versions=versions,
         stdout=record.stdout,

@@ -226,7 +226,9 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ControlFile(
         "retention",
         0o640,
-        "How many restartable versions are kept; `keep_last 0` keeps all.",
+        "Which restartable versions are kept: the newest so many, all younger than `keep_within_s` "
+        "seconds, one for each `keep_every_s`; a version that no rule wants goes, 0 ends a rule, "
+        "without a rule all stay.",
         "$ echo keep_last 3 > heat.42/ctl/retention\n$ cat heat.42/ctl/retention\nkeep_last 3",
         shows.retention,
         verbs.set_retention,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 
-from ..coordinator.api import CheckpointRequest, RestartRequest, SignalRequest
+from ..coordinator.api import RETENTION_MAX, CheckpointRequest, RestartRequest, SignalRequest
 from ..errors import InvalidInput, NotFound, OutOfRange
 from ..ids import UnitName, Version, parse_unit_name, parse_version
 from .control import parse_choice, parse_count, parse_keys
@@ -109,9 +109,9 @@ def parse_gc(text: str) -> tuple[bool, bool]:
     return is_dry, parse_choice(keys.get("trash", "keep"), {"keep": False, "empty": True})
 
 
-def parse_retention(text: str) -> int:
-    """Parse ``keep_last 5``; 0 keeps all.  Raises InvalidInput, OutOfRange."""
+def parse_retention(text: str) -> tuple[str, int]:
+    """Parse ``keep_last 5``, ``keep_within_s 86400``.  Raises InvalidInput, OutOfRange."""
     words = text.split()
-    if len(words) != 2 or words[0] != "keep_last":
-        raise InvalidInput(f"write keep_last and a number, not {text!r}")
-    return parse_count(words[1], low=0, high=1_000_000)
+    if len(words) != 2 or words[0] not in RETENTION_MAX:
+        raise InvalidInput(f"write {', '.join(RETENTION_MAX)} and a number, not {text!r}")
+    return words[0], parse_count(words[1], low=0, high=RETENTION_MAX[words[0]])

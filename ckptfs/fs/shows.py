@@ -182,8 +182,11 @@ def trashed(view: JobView) -> str:
 
 
 def retention(view: JobView) -> str:
-    """``keep_last 3``."""
-    return render_flat({"keep_last": view.job.keep_last})
+    """``keep_last 3``, then those of the other rules that are set."""
+    job = view.job
+    others = {"keep_within_s": job.keep_within_s, "keep_every_s": job.keep_every_s}
+    set_ones = {rule: number for rule, number in others.items() if number}
+    return render_flat({"keep_last": job.keep_last} | set_ones)
 
 
 def units(view: JobView) -> str:

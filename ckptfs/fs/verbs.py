@@ -114,7 +114,7 @@ async def undelete(view: JobView, text: str, caller: Caller) -> str:
 
 async def set_retention(view: JobView, text: str, caller: Caller) -> str:
     """Choose how many versions are kept."""
-    view.service.set_keep_last(view.job.id, caller, parse_retention(text))
+    view.service.set_retention(view.job.id, caller, *parse_retention(text))
     return text
 
 

@@ -38,6 +38,8 @@ class JobRecord:
     clone_of: JobId | None
     stdout: str
     stderr: str
+    keep_within_s: int = 0
+    keep_every_s: int = 0
     logs_shown_as: JobId | None = None  # a clone: whose log paths its images name
     events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations

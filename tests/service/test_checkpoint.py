@@ -243,7 +243,7 @@ def test_keep_last_lets_old_versions_go_but_not_pinned_ones(tmp_path):
             for _ in range(3):
                 await w.checkpoint(job)
             assert job.versions == [1, 4, 5]
-            w.service.set_keep_last(job.id, OWNER, 1)
+            w.service.set_retention(job.id, OWNER, "keep_last", 1)
             assert job.versions == [1, 5]
 
     play(main)

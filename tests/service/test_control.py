@@ -167,7 +167,7 @@ def test_a_stranger_can_do_nothing(tmp_path):
                     await attempt()
             for attempt in (
                 lambda: w.service.set_protocol(job.id, STRANGER, Protocol.COORDINATED),
-                lambda: w.service.set_keep_last(job.id, STRANGER, 1),
+                lambda: w.service.set_retention(job.id, STRANGER, "keep_last", 1),
                 lambda: w.service.pin(job.id, 1, STRANGER, True),
                 lambda: w.service.request_verify(job.id, 1, STRANGER),
                 lambda: w.service.remove_version(job.id, 1, STRANGER),
@@ -267,9 +267,9 @@ def test_settings(tmp_path):
             w.service.set_protocol(job.id, OWNER, Protocol.COORDINATED)
             with pytest.raises(Unsupported):
                 w.service.set_protocol(job.id, OWNER, Protocol.INDEPENDENT)
-            w.service.set_keep_last(job.id, OWNER, 5)
+            w.service.set_retention(job.id, OWNER, "keep_last", 5)
             with pytest.raises(OutOfRange):
-                w.service.set_keep_last(job.id, OWNER, -1)
+                w.service.set_retention(job.id, OWNER, "keep_last", -1)
             assert job.keep_last == 5
 
     play(main)
@@ -309,5 +309,25 @@ def test_health_and_counters(tmp_path):
             counters = w.service.counters()
             assert (counters["jobs"], counters["jobs_running"]) == (1, 1)
             assert [process.command for process in await w.service.processes(job.id)] == ["sim"]
+
+    play(main)
+
+
+def test_versions_are_kept_by_age_and_by_period(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            for _ in range(4):
+                await w.checkpoint(job)
+                await trio.sleep(1000)
+            w.service.set_retention(job.id, OWNER, "keep_within_s", 2500)
+            assert job.versions == [3, 4]
+            w.service.set_retention(job.id, OWNER, "keep_every_s", 10**9)
+            w.service.set_retention(job.id, OWNER, "keep_within_s", 0)
+            assert job.versions == [4]
+            with pytest.raises(OutOfRange):
+                w.service.set_retention(job.id, OWNER, "keep_every_s", 10**9 + 1)
+            (entry,) = w.parts.directory.load()[0]
+            assert (entry.keep_last, entry.keep_within_s, entry.keep_every_s) == (0, 0, 10**9)
 
     play(main)
