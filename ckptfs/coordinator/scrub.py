@@ -156,6 +156,8 @@ class Scrub:
             damage = await store.verify(job, version, pace=self._pace)
         except NotFound:
             return  # removed meanwhile
+        if version not in store.versions(job):
+            return  # likewise: its packs may have gone before they were read
         if damage:
             log.error("the scrub found version %d of %s damaged: %s", version, job, damage[0])
             self._parts.count("damage_found", len(damage))

@@ -14,6 +14,7 @@ from pathlib import Path
 import blake3
 
 from ..errors import CkptfsError, Corrupt, NotFound
+from ..ids import JobId, Version
 from ..model import Head
 from . import layout
 from .blocks import BlockLoader, PackFiles
@@ -102,14 +103,21 @@ class _Check:
         steps = (len(packs) + len(every)) or 1
         for step, pack_id in enumerate(packs):
             self._progress(step / steps)
-            yield from self._pack(pack_id)
+            found = list(self._pack(pack_id))
+            if self._volume.has("packs", pack_id):  # else collected by a service that runs
+                yield from found
         for step, (job, version) in enumerate(every, len(packs)):
             self._progress(step / steps)
-            try:
-                yield from self._version(self._versions.load_head(job, version))
-            except Corrupt as error:
-                yield f"{job} version {version}: {error}"
+            found = list(self._named(job, version))
+            if self._versions.path(job, version).exists():  # else removed meanwhile
+                yield from found
         yield from self._markers()
+
+    def _named(self, job: JobId, version: Version) -> Iterator[str]:
+        try:
+            yield from self._version(self._versions.load_head(job, version))
+        except Corrupt as error:
+            yield f"{job} version {version}: {error}"
 
     def _pack(self, pack_id: str) -> Iterator[str]:
         try:
@@ -119,8 +127,9 @@ class _Check:
                 yield f"pack {pack_id}: a region does not match its checksum"
         except Corrupt as error:
             yield f"pack {pack_id}: {error}"
-        if os.stat(self._volume.path("packs", pack_id)).st_mode & 0o777 != 0o400:
-            yield f"pack {pack_id}: a sealed pack has mode 0400"
+        with contextlib.suppress(FileNotFoundError):
+            if os.stat(self._volume.path("packs", pack_id)).st_mode & 0o777 != 0o400:
+                yield f"pack {pack_id}: a sealed pack has mode 0400"
 
     def _version(self, head: Head) -> Iterator[str]:
         what = f"{head.job} version {head.version}"

@@ -267,6 +267,12 @@ class LocalStore:
         wait: Callable[[int], None],
     ) -> list[Damage]:
         """Prove head, manifest and blocks from the disk, past every cache.  Worker thread."""
+
+        def suspect(pack: str) -> None:
+            # a removed version's packs may be gone; packs go after their heads, never before
+            if self._versions.path(job, version).exists():
+                self._damage.quarantine(pack)
+
         try:
             head = self._versions.load_head(job, version)
             if not head.files:
@@ -279,7 +285,7 @@ class LocalStore:
             manifest,
             self._loader,
             progress=progress,
-            suspect=self._damage.quarantine,
+            suspect=suspect,
             wait=wait,
         )
 

@@ -12,7 +12,7 @@ import trio
 
 from ckptfs.catalog.connection import Connection
 from ckptfs.cli.main import main as ckptfs
-from ckptfs.errors import CkptfsError
+from ckptfs.errors import CkptfsError, NotFound
 from ckptfs.ids import Version
 from ckptfs.jobs.directory import JobsDirectory
 from ckptfs.store.check import check, leftovers
@@ -247,6 +247,42 @@ def test_what_belongs_to_no_version_is_no_damage(store):
         ["1", "tables"],
     ]
     assert check(store) == []
+
+
+def remove_everything(store: Path) -> None:
+    """What a service may do meanwhile: heads to the trash, then what only they needed."""
+    for path in [*store.glob("heads/*/*"), *store.glob("packs/??/*"), *tables(store)]:
+        path.unlink(missing_ok=True)
+
+
+def test_what_is_removed_during_a_check_is_no_damage(store):
+    for step in range(5):
+        steps = iter(range(9))
+
+        def progress(_: float, steps=steps, at=step) -> None:
+            if next(steps) == at:
+                remove_everything(store)
+
+        assert check(store, progress) == []
+
+
+def test_what_is_removed_during_a_scrub_is_no_damage(store):
+    async def main() -> None:
+        opened = open_store(store, create=False)
+
+        async def pace(_: int) -> None:
+            for version in opened.versions(JOB):
+                opened.remove(JOB, version)
+            remove_everything(store)
+            await trio.lowlevel.checkpoint()
+
+        with pytest.raises(NotFound):
+            await opened.verify(JOB, Version(7), pace=pace)
+        assert await opened.verify(JOB, Version(1), pace=pace) == []
+        assert opened.damage(JOB, Version(1)) == []
+        opened.close()
+
+    trio.run(main)
 
 
 def test_sums_of_other_bytes_are_found(store):
