@@ -32,6 +32,7 @@ class Collecting:
         self._report = Report()
         self._progress: tuple[int, int] | None = None  # of the run under way
         self._done: set[JobId] = set()  # jobs whose end has been noticed
+        self._settled: set[JobId] = set()  # and whose versions were decided on since
         parts.registry.subscribe(self._job_changed)
         parts.registry.on_release(lambda _job, _operation: self._go_on())
 
@@ -86,9 +87,12 @@ class Collecting:
         assert self._sweeper
         try:
             for job in list(self._parts.registry.jobs.values()):
-                if job.versions and not job.removed and not self._parts.store.degraded():
-                    apply_retention(self._parts, job)
                 await trio.lowlevel.checkpoint()
+                if job.removed or job.id in self._settled or self._parts.store.degraded():
+                    continue
+                apply_retention(self._parts, job)
+                if is_through(job):
+                    self._settled.add(job.id)  # it gets no versions any more
             self._parts.garbage.hush()
             self._report = await self._sweeper.run(
                 asked=asked, empty_trash=empty_trash, tell=self._tell
@@ -121,11 +125,16 @@ class Collecting:
         lines.append(f"{free_bytes} bytes are needed by no version that stays in store or trash")
         return "\n".join(lines)
 
-    def _job_changed(self, job: JobId | None, _version: Version | None) -> None:
+    def _job_changed(self, job: JobId | None, version: Version | None) -> None:
         """A job that is done may have versions that were the system's."""
-        record = self._parts.registry.jobs.get(job) if job else None
-        if job is None or record is None or not is_through(record):
-            self._done.discard(job or JobId(""))
+        if job is None:
+            return
+        record = self._parts.registry.jobs.get(job)
+        if version is not None:
+            self._settled.discard(job)  # verified, pinned, brought back: decided on again
+        if record is None or not is_through(record):
+            self._done.discard(job)
+            self._settled.discard(job)
         elif job not in self._done:
             self._done.add(job)
             if record.versions:

@@ -6,7 +6,7 @@
 Idempotent and resumable: after a crash at any point the next sweep finds the
 condemned, or finds the garbage again.  Any doubt ends it with a reason, and
 nothing more is deleted.  Bulk runs in a worker thread; the trio thread, and so
-every writer, waits for the listing of the heads at most (10 000: 20 ms).
+every writer, waits for the listing of the heads at most (10 000 versions: 33 ms).
 """
 
 from __future__ import annotations

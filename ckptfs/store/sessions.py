@@ -97,9 +97,7 @@ def is_dead(row: dict[str, Any]) -> bool:
         return True
 
 
-def sweep_sessions(
-    directory: Path, calls: Syscalls, running: Collection[str] = frozenset()
-) -> int:
+def sweep_sessions(directory: Path, calls: Syscalls, running: Collection[str] = frozenset()) -> int:
     """End the sessions of dead writers, remove open packs of no session; return how many packs.
 
     *running*: the sessions of this process.  Only with the store's lock held.
