@@ -359,8 +359,7 @@ class LocalStore:
 
     def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
         """See Store."""
-        found = [(e.version, e.expires_s) for e in self.trash.entries() if e.job == job]
-        return sorted(found)
+        return [(entry.version, entry.expires_s) for entry in self.trash.of(job)]
 
     def undelete(self, job: JobId, version: Version) -> None:
         """See Store."""

@@ -55,6 +55,14 @@ class Trash:
                 expiry, _, name = entry.name.partition(".")
                 yield _parse(expiry, name, path)
 
+    def of(self, job: JobId) -> list[Trashed]:
+        """Return the removed versions of a job.  Raises Corrupt, Degraded (unreadable)."""
+        try:
+            found = [entry for entry in self.entries() if entry.job == job]
+        except OSError as error:
+            raise failure_of(error) from error
+        return sorted(found, key=lambda entry: entry.version)
+
     def drop(self, entry: Trashed) -> None:
         """Forget a removed version for good, durably.  May be repeated.  Raises OSError."""
         self._calls.unlink(entry.path)
@@ -77,7 +85,7 @@ class Trash:
         Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing),
         StoreFull, Degraded.
         """
-        found = [e for e in self.entries() if (e.job, e.version) == (job, version)]
+        found = [entry for entry in self.of(job) if entry.version == version]
         if not found:
             raise NotFound(f"version {version} of {job} is not in the trash")
         if version in self._versions.versions(job):

@@ -11,7 +11,7 @@ import pytest
 import trio
 import trio.testing
 
-from ckptfs.errors import Exists, NotFound
+from ckptfs.errors import Degraded, Exists, NotFound
 from ckptfs.gc.sweep import Sweep
 from ckptfs.ids import JobId, Version
 from ckptfs.store.check import check
@@ -244,6 +244,11 @@ async def test_a_listing_that_fails_is_a_doubt(tmp_path, autojump_clock, place):
     report = await world.collect()
     assert report.doubt.endswith(f"{place}: input/output error")
     assert world.bytes_on_disk() == before
+    calls.blind = "trash"
+    with pytest.raises(Degraded):
+        world.store.trashed(JOB)
+    with pytest.raises(Degraded):
+        world.store.undelete(JOB, Version(1))
     world.store.close()
 
 
