@@ -57,6 +57,21 @@ def test_every_size_round_trips(store):
     assert head.parent is None
 
 
+# whole pages beside blocks, as CRIU writes; odd sizes; so small that they are gathered
+@pytest.mark.parametrize("piece", [37 * PAGE, MIB - PAGE, 3 * MIB + PAGE, 300_001, 5 * PAGE])
+def test_pieces_of_any_size_make_the_same_version(store, piece):
+    data = noise(7 * MIB + 5)
+
+    async def main():
+        whole = await save(store, {"pages-1.img": data})
+        again = await save(store, {"pages-1.img": data}, version=2, piece=piece)
+        assert again.files[0].blake3 == whole.files[0].blake3
+        assert again.stored_bytes < MIB // 16  # every page was found
+        assert await load(store, "pages-1.img", version=2) == data
+
+    trio.run(main)
+
+
 def test_versions_survive_reopening(tmp_path):
     data = noise(5 * MIB)
 

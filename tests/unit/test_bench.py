@@ -1,0 +1,57 @@
+"""The bench's own arithmetic and words; its measurements are nobody's test."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tools.benchlib import machine
+from tools.benchlib.compare import HEAD, Side, _row
+from tools.benchlib.machine import Job
+from tools.benchlib.plot import height
+from tools.benchlib.programs import PROGRAMS, write_program
+
+BENCH = Path(__file__).parents[2] / "tools" / "bench"
+
+
+def test_row_shows_first_later_and_only_the_versions_there_are():
+    side = Side("x", still_s=[3.0, 1.0, 2.0], cpu_s=[1.0] * 3, stored_bytes=[10**7, 2 * 10**7, 0])
+    words = _row(side).split()
+    assert words == ["x", "3.00", "1.50", "-", "10", "20", "-", "1.00", "0", "-", "-"]
+    assert len(_row(side)) == len(HEAD)
+
+
+def test_gaps_count_from_a_line_on(tmp_path):
+    gaps = tmp_path / "gaps"
+    gaps.write_text("ready\n0.9\n0.025\n0.5\n")
+    job = Job(tmp_path, "j.1", gaps)
+    assert (job.lines(), job.longest_gap_s(2), job.longest_gap_s(4)) == (4, 0.5, 0.0)
+
+
+def test_measure_counts_what_the_command_took():
+    code = "import time; bytes(50_000_000).count(1); time.sleep(0.05)"
+    cost = machine.measure(sys.executable, "-c", code)
+    assert cost.wall_s >= 0.05
+    assert cost.cpu_s > 0
+    assert cost.peak_bytes > 50_000_000
+
+
+def test_programs_compile(tmp_path):
+    for name in PROGRAMS:
+        _, script, mib = write_program(tmp_path, name, 8)
+        compile(Path(script).read_text(), name, "exec")
+        assert mib == "8"
+
+
+def test_bars_are_medians_of_later_versions_and_all_that_is_stored():
+    side = {"still_s": [9.0, 1.0, 3.0], "safe_s": [], "stored_bytes": [1, 5_000_000]}
+    assert [height(key, side) for key in side] == [2.0, 0.0, 5.0]
+
+
+def test_help_names_both_measurements():
+    done = subprocess.run(
+        [sys.executable, BENCH, "--help"], capture_output=True, text=True, check=True
+    )
+    assert "freeze" in done.stdout
+    assert "compare" in done.stdout
