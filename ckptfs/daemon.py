@@ -110,7 +110,12 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
         is_scarce=lambda: is_scarce(*store.garbage.free_and_total()),
     )
     parts = make_parts(
-        store, agent, directory=settings.store, mountpoint=settings.mountpoint, sweeper=sweep
+        store,
+        agent,
+        directory=settings.store,
+        mountpoint=settings.mountpoint,
+        sweeper=sweep,
+        copies=store.copies,
     )
     service = Coordinator(parts)
     try:

@@ -78,6 +78,7 @@ class Policy:
     keep_last: int = 0  # restartable versions; 0 keeps all
     rollback: str = "truncate"  # "truncate" or "copy": how output files go back at a restart
     requires: tuple[str, ...] = ()  # capability words the checkpointer must have
+    replication: int = 1  # copies in as many failure domains
 
 
 @dataclass(frozen=True, slots=True)

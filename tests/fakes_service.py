@@ -44,6 +44,7 @@ from ckptfs.model import (
 )
 from ckptfs.node.api import Exit, Process
 from ckptfs.store.api import TRASH_S, Damage, Ingest, IngestFile, Pace, Usage
+from ckptfs.store.copies_api import VolumeStatus
 from ckptfs.translib.api import Availability, Capability
 
 UNIT = unit_name(1)
@@ -296,6 +297,7 @@ class FakeService:
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
         self.damaged: list[Damage] = []
         self.scrubbing = False
+        self.volume_rows: list[VolumeStatus] = []
         self.found_blockers: tuple[str, ...] = ()
         self.signals: list[SignalRequest] = []
 
@@ -485,6 +487,30 @@ class FakeService:
     def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
         setattr(self._authorised(job, caller), rule, number)
         self.tell(job)
+
+    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
+        record = self._authorised(job, caller)
+        if level > 1 + len({row.domain for row in self.volume_rows}):
+            raise Unsupported(f"there are not {level} failure domains")
+        record.replication = level
+        self.tell(job)
+
+    def replicas(self, job: JobId, version: Version) -> int:
+        return 1
+
+    def volumes(self) -> Sequence[VolumeStatus]:
+        return self.volume_rows
+
+    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+        if caller.uid != 0:
+            raise NotAuthorised("only root may change volumes")
+        if verb == "add":
+            word = name.rpartition("/")[2]
+            self.volume_rows.append(VolumeStatus(word, "up", domain or word, 1, 2, name))
+            return word
+        if name not in {row.name for row in self.volume_rows}:
+            raise NotFound(f"no volume is called {name!r}")
+        return name
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
         self._authorised(job, caller)

@@ -36,6 +36,7 @@ COMMANDS: Mapping[str, str] = {
     "gc": "free what no version needs",
     "undelete": "bring a removed version back",
     "scrub": "have every version read and proved, in the background",
+    "volume": "keep copies of versions on other disks",
     "check": "prove that a store is whole",
     "repair": "mend a store that is not mounted, as far as nothing is lost by it",
     "completion": "print a completion script for bash or zsh",

@@ -18,6 +18,7 @@ from ..model import Caller, Head, Initiator, JobSpec, JobState, Purpose
 from ..model import Protocol as CheckpointProtocol
 from ..node.api import Exit, Process
 from ..store.api import Damage, Ingest, Store, Usage
+from ..store.copies_api import VolumeStatus
 from ..translib.api import Availability
 
 
@@ -90,6 +91,7 @@ class Job:
     keep_last: int = 0  # restartable versions; with the two below 0, all are kept
     keep_within_s: int = 0  # all that are younger, in seconds
     keep_every_s: int = 0  # the newest of each such period, in seconds
+    replication: int = 1  # copies in as many failure domains
     highest_version: int = 0  # ever assigned
     versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_EVENTS, 0))
@@ -171,7 +173,7 @@ class Service(Protocol):
         ...
 
     def version_state(self, job: JobId, version: Version) -> str:
-        """``restartable`` or ``damaged (JobUnit_1/pages-1.img, block 17)``."""
+        """``restartable``, ``replicating 1/3`` or ``damaged (JobUnit_1/pages-1.img, block 17)``."""
         ...
 
     def subscribe(self, subscriber: Subscriber) -> None:
@@ -223,6 +225,22 @@ class Service(Protocol):
 
     def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
         """Set one of `RETENTION_MAX`.  Raises OutOfRange.  What is too many goes at once."""
+        ...
+
+    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
+        """Raises OutOfRange, Unsupported: more than there are failure domains."""
+        ...
+
+    def replicas(self, job: JobId, version: Version) -> int:
+        """In how many failure domains a version is whole, as of the last look."""
+        ...
+
+    def volumes(self) -> Sequence[VolumeStatus]:
+        """The volumes beside the local one."""
+        ...
+
+    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+        """Carry out add (*name*: the directory), drain, up or rm; return its name.  Root only."""
         ...
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 from ..catalog import jobs as catalog_jobs
 from ..errors import Busy, CkptfsError, NoSuchProcess, NotEmpty, NotFound, OutOfRange, Unsupported
@@ -123,6 +124,19 @@ class Control:
             setattr(job, rule, former)
             raise
         apply_retention(self._parts, job)
+
+    def set_replication(
+        self, job_id: JobId, caller: Caller, level: int, check: Callable[[int], None]
+    ) -> None:
+        """Want copies in *level* failure domains; *check* refuses what cannot be."""
+        job = self._allowed(job_id, caller, "replication")
+        check(level)
+        former, job.replication = job.replication, level
+        try:
+            self._save(job)
+        except CkptfsError:
+            job.replication = former
+            raise
 
     def pin(self, job_id: JobId, version: Version, caller: Caller, on: bool) -> None:
         """Keep a version from being removed, or let it go again."""

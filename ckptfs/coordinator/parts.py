@@ -12,6 +12,7 @@ from ..ids import JobId, UnitName, Version
 from ..jobs.directory import JobsDirectory
 from ..node.api import NodePort
 from ..store.api import Ingest, Store
+from ..store.copies_api import CopiesPort, NoCopies
 from ..translib.api import Availability
 from .background import Background, Bell
 from .registry import Registry
@@ -57,6 +58,7 @@ class Parts:
     availability: dict[str, Availability] = field(default_factory=dict[str, Availability])
     counts: dict[str, int] = field(default_factory=dict[str, int])
     troubles: list[str] = field(default_factory=list[str])
+    copies: CopiesPort = field(default_factory=NoCopies)
     garbage: Bell = field(default_factory=Bell)  # rung when the collector may find something
     sweeper: Sweeper | None = None  # None: nothing is collected
 

@@ -213,6 +213,7 @@ class Registry:
             keep_last=job.keep_last,
             keep_within_s=job.keep_within_s,
             keep_every_s=job.keep_every_s,
+            replication=job.replication,
             protocol=job.protocol,
             exit_code=ended.code if ended else None,
             exit_signal=ended.signal if ended else 0,

@@ -24,6 +24,7 @@ from ..model import Caller, Head, JobState, Purpose
 from ..model import Protocol as CheckpointProtocol
 from ..node.api import NodePort, Process
 from ..store.api import Damage, Ingest, Store, Usage
+from ..store.copies_api import CopiesPort, NoCopies, VolumeStatus
 from ..translib.api import Availability
 from . import versions
 from .api import CheckpointRequest, Job, RestartRequest, SignalRequest, Subscriber
@@ -33,6 +34,7 @@ from .collecting import Collecting
 from .control import Control
 from .parts import Deadlines, Parts
 from .registry import Registry
+from .replication import Replication
 from .restarting import Restarts
 from .scrub import Scrub
 from .startup import recover
@@ -56,6 +58,7 @@ def make_parts(
     clock_ns: Callable[[], int] = time.time_ns,
     deadlines: Deadlines | None = None,
     sweeper: Sweeper | None = None,
+    copies: CopiesPort | None = None,
 ) -> Parts:
     """Return the parts of a service whose jobs are kept in *directory* (the store's).
 
@@ -74,6 +77,7 @@ def make_parts(
         clock_ns=clock_ns,
         deadlines=deadlines or Deadlines(),
         sweeper=sweeper,
+        copies=copies or NoCopies(),
     )
 
 
@@ -89,9 +93,12 @@ class Coordinator:
         self._restarts = Restarts(parts, self._supervision)
         self._control = Control(parts, self._supervision)
         self._scrub = Scrub(parts)
+        self._replication = Replication(parts)
         self._collecting = Collecting(parts, parts.sweeper)
         machine = this_machine(parts.node.name)
-        self._submissions = Submissions(parts, self._supervision, machine)
+        self._submissions = Submissions(
+            parts, self._supervision, machine, self._replication.check_level
+        )
 
     async def recover(self) -> None:
         """Find every job; call once, before anything is served."""
@@ -100,6 +107,7 @@ class Coordinator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
+        self._parts.background.spawn("replication", self._replication.keep_going)
         self._parts.background.spawn("collector", self._collecting.keep_going)
         await self._parts.background.run(task_status=task_status)
 
@@ -126,8 +134,11 @@ class Coordinator:
         return versions.latest(self._parts.store, self.job(job))
 
     def version_state(self, job: JobId, version: Version) -> str:
-        """Return ``restartable`` or ``damaged (…)``."""
-        return versions.state_text(self._parts.store, job, version)
+        """Return ``restartable``, ``replicating 1/3`` or ``damaged (…)``."""
+        found = versions.state_text(self._parts.store, job, version)
+        if found != versions.RESTARTABLE:
+            return found
+        return self._replication.state_text(job, version) or found
 
     def verify_text(self, job: JobId, version: Version) -> str:
         """Return ``never``, ``ok …``, ``running …`` or ``damaged (…)``."""
@@ -180,6 +191,23 @@ class Coordinator:
     def set_retention(self, job: JobId, caller: Caller, rule: str, number: int) -> None:
         """Choose which restartable versions are kept."""
         self._control.set_retention(job, caller, rule, number)
+
+    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
+        """Keep copies of the job's versions in *level* failure domains."""
+        self._control.set_replication(job, caller, level, self._replication.check_level)
+        self._replication.wake()
+
+    def replicas(self, job: JobId, version: Version) -> int:
+        """Return in how many failure domains a version is whole."""
+        return self._replication.count(job, version)
+
+    def volumes(self) -> Sequence[VolumeStatus]:
+        """Return the volumes beside the local one."""
+        return self._replication.rows()
+
+    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+        """Add, drain, use again or let go a volume."""
+        return await self._replication.request(caller, verb, name, domain)
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
         """Keep a version from being removed."""
@@ -264,6 +292,7 @@ class Coordinator:
             sentences.append(f"the store is read-only: {degraded}")
         if damaged := self.damaged_versions():
             sentences.append(versions.damage_sentence(damaged))
+        sentences += self._replication.troubles()
         alarms = (self._scrub.alarm(), self._collecting.alarm())
         sentences += [alarm for alarm in alarms if alarm]
         entries = self._parts.available()
@@ -300,5 +329,6 @@ _COUNTERS = (
     "restarts_complete",
     "restarts_failed",
     "damage_found",
+    "objects_mended",
     "collected_bytes",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 
 import trio
 
@@ -23,8 +24,15 @@ log = logging.getLogger(__name__)
 class Submissions:
     """Starts jobs."""
 
-    def __init__(self, parts: Parts, supervision: Supervision, machine: Machine) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        supervision: Supervision,
+        machine: Machine,
+        check_level: Callable[[int], None],
+    ) -> None:
         self._parts, self._supervision, self._machine = parts, supervision, machine
+        self._check_level = check_level
 
     async def submit(self, caller: Caller, document: bytes) -> JobId:
         """Start the job in *document* and return its id once its program runs.
@@ -48,6 +56,8 @@ class Submissions:
 
     def _check_requirements(self, submission: Submission) -> None:
         """Refuse what no checkpointer here can do (D5), before anything is started."""
+        if submission.policy.replication > 1:
+            self._check_level(submission.policy.replication)
         wanted = set(submission.policy.requires)
         able = [entry.capabilities for entry in self._parts.available().values() if entry.available]
         if wanted and not any(wanted <= have for have in able):
@@ -66,6 +76,7 @@ class Submissions:
             spec=spec,
             created_ns=parts.clock_ns(),
             keep_last=spec.policy.keep_last,
+            replication=spec.policy.replication,
             protocol=spec.policy.protocol,
             stdout=spec.stdout or str(logs / f"{unit}.out"),
             stderr=spec.stderr or str(logs / f"{unit}.err"),

@@ -10,6 +10,7 @@ from ..store.api import Store
 from .api import Job
 
 NAMED_MAX = 20  # versions that one sentence names
+RESTARTABLE = "restartable"
 
 
 def latest(store: Store, job: Job) -> Version | None:
@@ -42,7 +43,7 @@ def damage_sentence(found: Sequence[tuple[JobId, Version]]) -> str:
 def state_text(store: Store, job: JobId, version: Version) -> str:
     """Return ``restartable`` or ``damaged (JobUnit_1/pages-1.img, block 17)``."""
     damage = store.damage(job, version)
-    return f"damaged ({damage[0]})" if damage else "restartable"
+    return f"damaged ({damage[0]})" if damage else RESTARTABLE
 
 
 def verify_text(store: Store, job: JobId, version: Version) -> str:

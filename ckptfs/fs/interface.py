@@ -73,12 +73,15 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
     ),
     ControlFile(
         "volumes",
-        0o444,
-        "The places that hold packs; `verified` is the share of versions that were read back "
-        "whole.",
+        0o644,
+        "The local volume and those that take copies; root writes `add [domain=WORD] DIR`, "
+        "`NAME drain`, `NAME up` or `NAME rm`.",
         "$ cat ctl/volumes\n"
-        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%",
+        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%\n"
+        "# echo add domain=rack2 /mnt/copies > ctl/volumes\n"
+        "# echo copies drain > ctl/volumes",
         shows.volumes,
+        verbs.change_volume,
         pollable=True,
     ),
     ControlFile(
@@ -243,6 +246,16 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
         verbs.undelete,
     ),
     ControlFile(
+        "replication",
+        0o640,
+        "In how many failure domains each version is kept, 1 to 16; copies are made in the "
+        "background.",
+        "$ echo 2 > heat.42/ctl/replication\n$ getfattr --only-values -n "
+        "user.ckptfs.replicas heat.42/7\n2",
+        shows.replication,
+        verbs.set_replication,
+    ),
+    ControlFile(
         "units",
         0o444,
         "One line per job unit: its node, the host's pid of its root process, and who "
@@ -326,7 +339,8 @@ VERSION_FILES: dict[str, ControlFile[VersionView]] = _table(
     ControlFile(
         "state",
         0o444,
-        "`restartable`, or `damaged` and what is wrong.",
+        "`restartable`, `replicating 1/3` while copies are missing, or `damaged` and what is "
+        "wrong.",
         "$ cat heat.42/7/ctl/state\nrestartable",
         shows.version_state,
         pollable=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+from dataclasses import dataclass
 
 from ..coordinator.api import RETENTION_MAX, CheckpointRequest, RestartRequest, SignalRequest
 from ..errors import InvalidInput, NotFound, OutOfRange
@@ -12,6 +13,7 @@ from .control import parse_choice, parse_count, parse_keys
 NOTE_MAX = 256  # characters
 SIGNAL_MAX = 64  # highest signal number of Linux
 PIDS_MAX = 1024  # in one only= or except=
+REPLICATION_MAX = 16
 YES_NO = {"yes": True, "no": False}
 SIGNALS = {member.name.removeprefix("SIG"): int(member) for member in signal.Signals}
 
@@ -107,6 +109,27 @@ def parse_gc(text: str) -> tuple[bool, bool]:
     keys = parse_keys(words, ("trash",))
     is_dry = parse_choice(first, {"1": False, "dry": True})
     return is_dry, parse_choice(keys.get("trash", "keep"), {"keep": False, "empty": True})
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeRequest:
+    """What ``ctl/volumes`` takes."""
+
+    verb: str  # add, drain, up, rm
+    name: str  # add: the directory
+    domain: str = ""
+
+
+def parse_volume(text: str) -> VolumeRequest:
+    """Parse ``add [domain=WORD] DIR`` or ``NAME drain|up|rm``.  Raises InvalidInput."""
+    first, _, rest = text.partition(" ")
+    if first == "add":
+        domain, _, directory = rest.partition(" ") if rest.startswith("domain=") else ("", "", rest)
+        if not directory.strip():
+            raise InvalidInput("add needs a directory: add [domain=WORD] DIR")
+        return VolumeRequest("add", directory.strip(), domain.removeprefix("domain="))
+    verbs = {verb: verb for verb in ("drain", "up", "rm")}
+    return VolumeRequest(parse_choice(rest.strip(), verbs), first)
 
 
 def parse_retention(text: str) -> tuple[str, int]:

@@ -70,19 +70,30 @@ def last_submitted(view: ServiceView) -> str:
 
 
 def volumes(view: ServiceView) -> str:
-    """The one local volume; *verified* is the share of versions that were read back whole."""
+    """The local volume, *verified*: versions read back whole; then those that take copies."""
     service, store = view.service, view.service.store
     usage = service.usage()
     pairs = [(job, v) for job in service.jobs() for v in service.job(job).versions]
     verified = sum(store.verified_ns(job, v) > 0 for job, v in pairs)
-    facts = {
+    facts: dict[str, object] = {
         "state": "readonly" if store.degraded() else "up",
         "domain": service.node_name(),
         "used_bytes": usage.stored_bytes,
         "free_bytes": usage.free_bytes,
         "verified": f"{100 * verified // len(pairs) if pairs else 100}%",
     }
-    return render_nested({"local": facts})
+    rows: dict[str, dict[str, object]] = {"local": facts}
+    for row in service.volumes():
+        rows[row.name] = {
+            "state": row.state,
+            "domain": row.domain,
+            "used_bytes": row.used_bytes,
+            "free_bytes": row.free_bytes,
+            "directory": row.directory,
+        }
+        if row.reason:
+            rows[row.name]["reason"] = row.reason
+    return render_nested(rows)
 
 
 def degraded(view: ServiceView) -> str:
@@ -179,6 +190,11 @@ def trashed(view: JobView) -> str:
     return render_nested(
         {str(version): {"until": time_text(until_s * NS)} for version, until_s in found}
     )
+
+
+def replication(view: JobView) -> str:
+    """``2``."""
+    return f"{view.job.replication}\n"
 
 
 def retention(view: JobView) -> str:

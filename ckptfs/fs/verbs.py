@@ -9,11 +9,13 @@ from ..model import Caller, Protocol
 from .control import expect_one, parse_choice, parse_count
 from .documents import render_jobinfo
 from .requests import (
+    REPLICATION_MAX,
     parse_checkpoint,
     parse_gc,
     parse_restart,
     parse_retention,
     parse_signal,
+    parse_volume,
     restart_of,
 )
 from .views import JobView, ServiceView, VersionView
@@ -51,6 +53,12 @@ async def scrub(view: ServiceView, text: str, caller: Caller) -> str:
     """Begin a scrub (1) or stop the one that runs."""
     view.service.request_scrub(caller, on=parse_choice(text, {"1": True, "stop": False}))
     return text
+
+
+async def change_volume(view: ServiceView, text: str, caller: Caller) -> str:
+    """Add a volume, drain it, use it again, or let it go; answer: its name."""
+    request = parse_volume(text)
+    return await view.service.request_volume(caller, request.verb, request.name, request.domain)
 
 
 # jobs
@@ -115,6 +123,13 @@ async def undelete(view: JobView, text: str, caller: Caller) -> str:
 async def set_retention(view: JobView, text: str, caller: Caller) -> str:
     """Choose how many versions are kept."""
     view.service.set_retention(view.job.id, caller, *parse_retention(text))
+    return text
+
+
+async def set_replication(view: JobView, text: str, caller: Caller) -> str:
+    """Choose in how many failure domains versions are kept."""
+    level = parse_count(text, low=1, high=REPLICATION_MAX)
+    view.service.set_replication(view.job.id, caller, level)
     return text
 
 

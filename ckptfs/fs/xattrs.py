@@ -28,8 +28,8 @@ class Xattrs:
         self._attributes = attributes
         shared: dict[str, Value] = {
             "owner": self._owner,
-            "replicas": self._one,
-            "level": self._one,
+            "replicas": self._replicas,
+            "level": self._level,
             "unique_bytes": self._unique_bytes,
             "purpose": self._purpose,
             "initiator": self._initiator,
@@ -65,8 +65,11 @@ class Xattrs:
     async def _owner(self, node: Node, head: Head) -> str:
         return head.owner.user
 
-    async def _one(self, node: Node, head: Head) -> str:
-        return "1"  # one local volume: one verified copy, and no more can be wanted yet
+    async def _replicas(self, node: Node, head: Head) -> str:
+        return str(self._service.replicas(node.job, node.version))
+
+    async def _level(self, node: Node, head: Head) -> str:
+        return str(self._service.job(node.job).replication)
 
     async def _purpose(self, node: Node, head: Head) -> str:
         return head.purpose

@@ -18,6 +18,7 @@ from ..model import Initiator, Policy, Protocol
 from .xml import Element
 
 KEEP_LAST_MAX: Final = 1_000_000
+REPLICATION_MAX: Final = 16
 INITIATORS: Final = {"User": Initiator.USER, "System": Initiator.SYSTEM}
 PROTOCOLS: Final = {
     "CoordinatedCheckpointing": Protocol.COORDINATED,
@@ -44,7 +45,7 @@ def parse_block(block: Element) -> tuple[Policy, dict[str, str]]:
     """
     kept = _flatten(block)
     initiator, protocol, rollback = Initiator.USER, Protocol.COORDINATED, "truncate"
-    keep_last, requires = 0, list[str]()
+    keep_last, replication, requires = 0, 1, list[str]()
     for path, text in kept.items():
         if path.startswith("JobCheckpointerMatching/"):
             requires.extend(_requirement(path, text))
@@ -62,9 +63,12 @@ def parse_block(block: Element) -> tuple[Policy, dict[str, str]]:
                 rollback = text
             case "Retention/KeepLast":
                 keep_last = value
+            case "FileManagement/ReplicationLevel":
+                replication = value
             case _:
                 pass
-    return Policy(initiator, protocol, keep_last, rollback, tuple(requires)), kept
+    policy = Policy(initiator, protocol, keep_last, rollback, tuple(requires), replication)
+    return policy, kept
 
 
 def _flatten(block: Element) -> dict[str, str]:
@@ -123,10 +127,7 @@ def _number(low: int, high: int) -> Callable[[str, str], int]:
 
 
 def _replication(path: str, text: str) -> int:
-    level = _number(1, 16)(path, text)
-    if level > 1:
-        raise Unsupported(f"{path} {level} is not served yet: one copy is kept")
-    return level
+    return _number(1, REPLICATION_MAX)(path, text)  # the service knows how many can be
 
 
 def _not_yet(path: str, text: str) -> int:

@@ -43,6 +43,7 @@ class JobRecord:
     logs_shown_as: JobId | None = None  # a clone: whose log paths its images name
     events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
+    replication: int = 1  # copies in as many failure domains
 
 
 def render_record(record: JobRecord) -> bytes:
@@ -86,6 +87,7 @@ def _spec(fields: dict[str, Any], jsdl: str) -> JobSpec:
         keep_last=policy["keep_last"],
         rollback=policy["rollback"],
         requires=tuple(policy["requires"]),
+        replication=int(policy.get("replication", 1)),
     )
     fields["argv"] = tuple(fields["argv"])
     return JobSpec(**fields, jsdl=jsdl)

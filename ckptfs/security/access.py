@@ -36,6 +36,7 @@ VERB_RIGHTS: Final[Mapping[str, Right]] = {
     "signal": Right.STOP,
     "protocol": Right.CONFIGURE,
     "retention": Right.CONFIGURE,
+    "replication": Right.CONFIGURE,
     "pin": Right.CONFIGURE,
     "verify": Right.MONITOR,
     "remove": Right.REMOVE,

@@ -21,19 +21,6 @@ FRESH_S = 600.0  # after which a listing is taken again
 NOTHING = Listing(frozenset(), 0, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class VolumeStatus:
-    """One row of ``ctl/volumes``."""
-
-    name: str
-    state: str
-    domain: str
-    used_bytes: int
-    free_bytes: int
-    directory: str
-    reason: str = ""
-
-
 @dataclass(slots=True)
 class Attached:
     """A volume and what is known of it.  *state* "up" means: its listing is fresh."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -25,8 +25,9 @@ from ..errors import (
     NotFound,
 )
 from ..ids import JobId, Version
-from .attached import FRESH_S, Attached, VolumeStatus, state_of, within
+from .attached import FRESH_S, Attached, state_of, within
 from .blocks import BlockLoader, PackFiles
+from .copies_api import Pace, VolumeStatus
 from .copies_plan import (
     Holding,
     Key,
@@ -64,9 +65,6 @@ log = logging.getLogger(__name__)
 LOOK_S = 8.0  # for a look at a volume; a control write gives up at 10
 COPY_S = 30.0  # for one object, and on top:
 COPY_BYTES_PER_S = 4 << 20
-
-
-Pace = Callable[[], Awaitable[None]]
 
 
 class Copies:
@@ -212,7 +210,8 @@ class Copies:
         below = list(needed_elsewhere(name, needs, levels, self._holdings(), self.local_domain))
         if below:
             job, version = below[0]
-            raise Busy(f"{len(below)} versions need {name}, first version {version} of {job}")
+            count = f"{len(below)} version{'s' * (len(below) > 1)}"
+            raise Busy(f"{name} is needed by {count}, first version {version} of {job}")
         rest = {key: value for key, value in self._volumes.items() if key != name}
         self._keep(rest)
         self._volumes = rest

@@ -10,12 +10,14 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import secrets
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-from ..errors import Busy, CannotRun, Corrupt, NotADirectory, NotEmpty, NotFound
+from ..errors import Busy, CannotRun, Corrupt, Forbidden, NotADirectory, NotEmpty, NotFound
 from ..ids import JobId, Version, parse_job_id
 from . import layout
 from .copies_plan import Piece
@@ -135,11 +137,14 @@ class CopyVolume(LocalVolume):
     def claim(self, store_id: str) -> str:
         """Make the directory a volume of this store, or recognise it as one; return its id.
 
-        Raises NotADirectory, NotEmpty (something else lies there), Busy (another store's),
+        Raises NotADirectory, Forbidden (others may write there), NotEmpty (something else lies there), Busy (another store's),
         CannotRun (newer format), OSError.
         """
         if not self.directory.is_dir():
             raise NotADirectory(f"{self.directory} is not a directory")
+        status = self.directory.stat()
+        if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
+            raise Forbidden(f"others may write in {self.directory}: chown it to root, chmod go-w")
         with contextlib.suppress(NotFound):
             return self.check(store_id)
         strangers = {entry.name for entry in self._copy_calls.scan(self.directory)}

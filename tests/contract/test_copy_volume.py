@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from ckptfs.errors import Busy, CannotRun, Corrupt, NotEmpty, NotFound
+from ckptfs.errors import Busy, CannotRun, Corrupt, Forbidden, NotEmpty, NotFound
 from ckptfs.store.copies_plan import Piece
 from ckptfs.store.copy_volume import MARKER, CopyVolume
 from ckptfs.store.syscalls import Syscalls
@@ -45,6 +45,11 @@ class TestCopyVolume(VolumeSuite):
         with pytest.raises(NotEmpty, match="thesis"):
             CopyVolume(tmp_path, Syscalls(), "d").claim("s")
         assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+    def test_a_directory_that_others_write_in_is_refused(self, tmp_path):
+        tmp_path.chmod(0o777)
+        with pytest.raises(Forbidden, match="chmod go-w"):
+            CopyVolume(tmp_path, Syscalls(), "d").claim("s")
 
     def test_what_does_not_prove_itself_is_not_taken(self, volume, tmp_path):
         source = tmp_path / "torn"

@@ -370,3 +370,25 @@ def test_scrub_is_stopped(tree, capsys, monkeypatch):
     assert run(capsys, "scrub", "--stop")[0] == 0
     assert run(capsys, "scrub", "--no-wait")[0] == 0
     assert tree.files.written == [("ctl/scrub", "stop"), ("ctl/scrub", "1")]
+
+
+def test_volumes_are_listed_and_changed_through_their_file(tree, capsys, monkeypatch):
+    monkeypatch.setattr("ckptfs.cli.commands.volume.mount_of", lambda _: tree.mount)
+    tree.put(
+        "ctl/volumes",
+        "local state=up domain=n1 used_bytes=1024 free_bytes=2048 verified=100%\n"
+        "b state=full domain=b used_bytes=1 free_bytes=0 directory=/mnt/b reason=no_space\n",
+    )
+    code, out, _ = run(capsys, "volume", "ls")
+    assert code == 0
+    assert out.splitlines()[2].split()[:3] == ["b", "full", "b"]
+    assert "no space" in out
+    tree.files.answers["ctl/volumes"] = lambda _: "c"
+    assert run(capsys, "volume", "add", "/mnt/c", "--domain", "rack")[0] == 0
+    assert run(capsys, "volume", "drain", "b")[0] == 0
+    assert tree.files.written == [
+        ("ctl/volumes", "add domain=rack /mnt/c"),
+        ("ctl/volumes", "b drain"),
+    ]
+    for argv in (("explode",), ("add",), ("rm", "b", "--domain", "x")):
+        assert run(capsys, "volume", *argv)[0] == 2

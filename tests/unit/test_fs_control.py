@@ -138,6 +138,7 @@ def test_parsers_refuse_with_our_own_errors_alone(text):
         requests.parse_restart,
         requests.parse_signal,
         requests.parse_retention,
+        requests.parse_volume,
     ):
         with contextlib.suppress(CkptfsError):
             parse(control.parse_command(text.encode()))
@@ -147,7 +148,7 @@ SERVED = {
     "service": "version health checkpointers nodes submit volumes degraded scrub gc stat events"
     " metrics",
     "job": "state checkpoint restart suspend resume kill signal protocol retention undelete"
-    " units exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
+    " replication units exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
     "version": "state restart pin verify stat",
 }
 
@@ -193,3 +194,22 @@ def test_a_refusal_that_quotes_too_much_is_clipped():
     assert len(clip(long)) <= ANSWER_MAX
     assert clip(long).startswith("a path: x")
     assert clip(long).endswith("x: is too long")
+
+
+@pytest.mark.parametrize(
+    ("text", "wanted"),
+    [
+        ("add /mnt/b", requests.VolumeRequest("add", "/mnt/b")),
+        ("add domain=rack /mnt/a b", requests.VolumeRequest("add", "/mnt/a b", "rack")),
+        ("b drain", requests.VolumeRequest("drain", "b")),
+        ("b rm", requests.VolumeRequest("rm", "b")),
+    ],
+)
+def test_volume_commands(text, wanted):
+    assert requests.parse_volume(text) == wanted
+
+
+@pytest.mark.parametrize("text", ["add", "add domain=x", "b", "b explode", "drain b c"])
+def test_volume_commands_that_are_none(text):
+    with pytest.raises(InvalidInput):
+        requests.parse_volume(text)

@@ -111,11 +111,6 @@ def block(inner):
             "ProtocolManagement/Name",
         ),
         (
-            "<FileManagement><ReplicationLevel>5</ReplicationLevel></FileManagement>",
-            Unsupported,
-            "ReplicationLevel",
-        ),
-        (
             "<FileManagement><ReplicationLevel>17</ReplicationLevel></FileManagement>",
             OutOfRange,
             "ReplicationLevel",

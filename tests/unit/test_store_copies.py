@@ -166,7 +166,7 @@ async def test_drain_moves_everything_before_it_lets_go(store, places):
         await store.copies.remove("b", {JOB: 2})
     store.copies.set_draining("b", True)
     assert words(store) == {"b": "draining"}
-    with pytest.raises(Busy, match="need b"):
+    with pytest.raises(Busy, match="needed by 1 version, first"):
         await store.copies.remove("b", {JOB: 2})
     await store.copies.add(str(places / "c"))
     await store.copies.round({JOB: 2}, no_pace)

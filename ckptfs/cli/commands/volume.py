@@ -1,0 +1,79 @@
+"""``ckptfs volume add|drain|up|rm|ls``: directories that take copies of versions."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from ...errors import InvalidInput
+from ..client import Mount
+from ..entry import add_mount_option, mount_of
+from ..tables import printable, size_text, table_text
+
+EXAMPLES = """\
+ckptfs volume ls
+sudo ckptfs volume add /mnt/disk2/copies --domain disk2
+sudo ckptfs volume drain copies
+sudo ckptfs volume rm copies
+"""
+FILE = "ctl/volumes"
+HEADER = ("VOLUME", "STATE", "DOMAIN", "USED", "FREE", "VERIFIED", "DIRECTORY", "REASON")
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_mount_option(parser)
+    parser.add_argument("action", metavar="ACTION", help="add, drain, up, rm or ls", nargs="?")
+    parser.add_argument("name", metavar="NAME", nargs="?", help="the volume; for add a directory")
+    parser.add_argument("--domain", default="", help="add: what fails together (default: its name)")
+
+
+def rows_of(text: str) -> list[tuple[str, ...]]:
+    """Return the lines of ``ctl/volumes`` as rows of the table.  Pure."""
+    rows: list[tuple[str, ...]] = []
+    for line in text.splitlines():
+        name, *words = line.split()
+        parts = (word.partition("=") for word in words)
+        keys = {key: value for key, _, value in parts}
+        sizes = [size_text(int(keys.get(f"{key}_bytes", 0))) for key in ("used", "free")]
+        reason = keys.get("reason", "-").replace("_", " ")
+        rest = (keys.get("verified", "-"), keys.get("directory", "-"), reason)
+        rows.append((name, keys.get("state", "-"), keys.get("domain", "-"), *sizes, *rest))
+    return rows
+
+
+def command_of(action: str, name: str, domain: str) -> str:
+    """Return what is written into ``ctl/volumes``.  Raises InvalidInput.  Pure."""
+    if not name:
+        raise InvalidInput(f"{action} needs {'a directory' if action == 'add' else 'a volume'}")
+    if domain and action != "add":
+        raise InvalidInput("--domain goes with add alone")
+    if action == "add":
+        return f"add {f'domain={domain} ' if domain else ''}{Path(name).absolute()}"
+    return f"{name} {action}"
+
+
+def _say(text: Callable[[str], str]) -> Callable[[str], None]:
+    return lambda name: print(text(printable(name)))
+
+
+SAYS: Mapping[str, Callable[[str], None]] = {
+    "add": _say(lambda name: f"{name} takes copies of jobs that want more than one"),
+    "drain": _say(lambda name: f"{name} takes no more copies; those needed move elsewhere"),
+    "up": _say(lambda name: f"{name} takes copies"),
+    "rm": _say(lambda name: f"{name} was let go; nothing on it was deleted"),
+}
+
+
+def run(args: argparse.Namespace) -> int:
+    """List the volumes, or change one."""
+    mount: Mount = mount_of(args)
+    action: str = args.action or "ls"
+    if action == "ls":
+        print(table_text(HEADER, rows_of(mount.read(FILE))))
+        return 0
+    if action not in SAYS:
+        raise InvalidInput(f"expected add, drain, up, rm or ls, not {action!r}")
+    SAYS[action](mount.write(FILE, command_of(action, args.name or "", args.domain)))
+    return 0

@@ -1,0 +1,107 @@
+"""What the rest of ckptfs sees of the volumes that take copies.  `store.copies.Copies` is one."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from ..errors import NotFound, Unsupported
+from ..ids import JobId, Version
+
+Pace = Callable[[], Awaitable[None]]  # returns when the next object may be copied
+
+
+@dataclass(frozen=True, slots=True)
+class VolumeStatus:
+    """One row of ``ctl/volumes``; sizes in bytes, *reason* a sentence when it is not up."""
+
+    name: str
+    state: str
+    domain: str
+    used_bytes: int
+    free_bytes: int
+    directory: str
+    reason: str = ""
+
+
+class CopiesPort(Protocol):
+    """The volumes of one store beside the local one.  Trio thread only."""
+
+    local_domain: str
+    trouble: str  # sentence, or nothing
+
+    def rows(self) -> Sequence[VolumeStatus]:
+        """Return what is known of each volume; asks none."""
+        ...
+
+    def domains(self) -> int:
+        """Return in how many failure domains copies can be, the store's own included."""
+        ...
+
+    def count(self, job: JobId, version: Version) -> int:
+        """Return how many verified copies a version has, as of the last round."""
+        ...
+
+    def mended(self) -> int:
+        """Return how many objects of the store were mended since it was opened."""
+        ...
+
+    async def add(self, directory: str, domain: str = "") -> str:
+        """Take a directory as a volume; return its name.
+
+        Raises InvalidInput, NotADirectory, NotEmpty, Busy (another store's), CannotRun, Exists,
+        TimedOut, StoreFull, OSError.
+        """
+        ...
+
+    def set_draining(self, name: str, on: bool) -> None:
+        """Have a volume's copies moved elsewhere, or use it again.  Raises NotFound, StoreFull."""
+        ...
+
+    async def remove(self, name: str, levels: Mapping[JobId, int]) -> None:
+        """Let a volume go; nothing on it is deleted.  Raises NotFound, Busy while it is needed."""
+        ...
+
+    async def round(self, levels: Mapping[JobId, int], pace: Pace) -> bool:
+        """Look at every volume, mend the store, copy what is missing; whether anything changed."""
+        ...
+
+
+class NoCopies:
+    """A store without volumes."""
+
+    local_domain = "local"
+    trouble = ""
+
+    def rows(self) -> Sequence[VolumeStatus]:
+        """See CopiesPort."""
+        return ()
+
+    def domains(self) -> int:
+        """See CopiesPort."""
+        return 1
+
+    def count(self, job: JobId, version: Version) -> int:
+        """See CopiesPort."""
+        return 1
+
+    def mended(self) -> int:
+        """See CopiesPort."""
+        return 0
+
+    async def add(self, directory: str, domain: str = "") -> str:
+        """See CopiesPort."""
+        raise Unsupported("this store takes no volumes")
+
+    def set_draining(self, name: str, on: bool) -> None:
+        """See CopiesPort."""
+        raise NotFound(f"no volume is called {name!r}")
+
+    async def remove(self, name: str, levels: Mapping[JobId, int]) -> None:
+        """See CopiesPort."""
+        raise NotFound(f"no volume is called {name!r}")
+
+    async def round(self, levels: Mapping[JobId, int], pace: Pace) -> bool:
+        """See CopiesPort."""
+        return False
