@@ -394,6 +394,7 @@ def whole(directory: Path) -> None:
     trio.run(main)
 
 
+@pytest.mark.slow
 def test_power_lost_at_every_call(tmp_path, prepared):
     number = 0
     while True:
@@ -413,6 +414,7 @@ def test_power_lost_at_every_call(tmp_path, prepared):
     assert number > 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("error", [full, lambda: OSError(5, "Input/output error")])
 def test_an_error_at_every_call(tmp_path, prepared, error):
     number = doubts = 0

@@ -235,6 +235,7 @@ STEPS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(STEPS)
 @settings(max_examples=150, suppress_health_check=[HealthCheck.too_slow], deadline=None)
 def test_every_version_comes_back_whatever_was_done(tmp_path_factory, steps):

@@ -142,6 +142,7 @@ def test_what_was_damaged_and_is_whole_again_is_no_longer_noted(store):
     assert check(store) == []
 
 
+@pytest.mark.slow
 def test_a_repair_cut_off_or_refused_anywhere_loses_nothing(tmp_path, store):
     """The same repair with the n-th change cut off, or failing, for every n; then once more."""
 
