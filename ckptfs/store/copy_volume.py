@@ -137,8 +137,8 @@ class CopyVolume(LocalVolume):
     def claim(self, store_id: str) -> str:
         """Make the directory a volume of this store, or recognise it as one; return its id.
 
-        Raises NotADirectory, Forbidden (others may write there), NotEmpty (something else lies there), Busy (another store's),
-        CannotRun (newer format), OSError.
+        Raises NotADirectory, Forbidden (others may write there), NotEmpty (something else lies
+        there), Busy (another store's), CannotRun (newer format), OSError.
         """
         if not self.directory.is_dir():
             raise NotADirectory(f"{self.directory} is not a directory")
