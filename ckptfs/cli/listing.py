@@ -29,6 +29,8 @@ class VersionRow:
     committed_s: float  # since the epoch
     size: int
     unique: int
+    replicas: int  # failure domains in which it is whole
+    level: int  # in which it should be
     state: str
     purpose: str
     pinned: bool
@@ -77,6 +79,8 @@ def read_version(mount: Mount, job: str, version: int) -> VersionRow | None:
         committed_s,
         _number(stat.get("logical_bytes", "")),
         _number(stat.get("unique_bytes", "")),
+        _number(stat.get("replicas", "")),
+        _number(stat.get("level", "")),
         state,
         stat.get("purpose", "-"),
         pinned,

@@ -300,7 +300,11 @@ def verify(view: VersionView) -> str:
 def version_stat(view: VersionView) -> str:
     """Flat figures of one version; those of the head are absent when it cannot be read."""
     view.check()
-    figures: dict[str, object] = {"version": view.version}
+    figures: dict[str, object] = {
+        "version": view.version,
+        "replicas": view.service.replicas(view.id, view.version),
+        "level": view.service.job(view.id).replication,
+    }
     try:
         head = view.service.head(view.id, Version(view.version))
         figures |= {

@@ -130,7 +130,7 @@ def test_ls_long_shows_all_that_is_known(tree, capsys):
     assert re.search(r"^heat\.1 +failed \(node lost\) +1 +7 ", out, re.MULTILINE)
     _, out, _ = run(capsys, "ls", "-l", "heat")
     assert re.search(
-        r"^7 +\d+s +1\.0 MiB +4\.0 KiB +restartable +user +pinned +before_refactor$",
+        r"^7 +\d+s +1\.0 MiB +4\.0 KiB +1/2 +restartable +user +pinned +before_refactor$",
         out,
         re.MULTILINE,
     )

@@ -22,7 +22,7 @@ ckptfs ls --json heat
 """
 
 JOB_HEADER = ("JOB", "STATE", "VERSIONS", "LATEST", "CHANGED", "OWNER")
-VERSION_HEADER = ("VERSION", "AGE", "SIZE", "UNIQUE", "STATE", "PURPOSE", "PIN", "NOTE")
+VERSION_HEADER = ("VERSION", "AGE", "SIZE", "UNIQUE", "COPIES", "STATE", "PURPOSE", "PIN", "NOTE")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -48,6 +48,7 @@ def version_cells(row: VersionRow, now_s: float) -> tuple[str, ...]:
         age_text(now_s - row.committed_s),
         size_text(row.size),
         size_text(row.unique),
+        f"{row.replicas}/{row.level}",
         row.state,
         row.purpose,
         "pinned" if row.pinned else "-",
