@@ -208,6 +208,7 @@ async def scrubbed_after_start(w) -> str:
     return w.service.scrub_text()
 
 
+@pytest.mark.slow
 def test_one_begins_every_week_by_itself(tmp_path):
     async def main():
         store = OrderedStore()

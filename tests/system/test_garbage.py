@@ -123,6 +123,7 @@ async def save_until_full(store) -> int:
     raise AssertionError("the disk does not fill")
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_disk_without_one_free_byte_is_freed(small_disk):
     async def main():

@@ -35,6 +35,7 @@ def test_a_log_without_a_reason(log):
     assert reason_in_log(log) == ""
 
 
+@pytest.mark.slow
 @pytest.mark.root
 def test_a_criu_that_does_nothing_does_not_work():
     result = try_criu("/bin/true")

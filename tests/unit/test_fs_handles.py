@@ -368,6 +368,7 @@ async def write_once(world: World, path: str, data: bytes) -> None:
     world.parts.notifier.unwatch(opened)
 
 
+@pytest.mark.slow
 @settings(max_examples=250, deadline=None)
 @given(st.integers(min_value=0, max_value=2**32))
 def test_ten_thousand_random_writes(seed):
