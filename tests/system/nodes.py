@@ -8,7 +8,7 @@ import itertools
 import os
 import shutil
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -167,8 +167,9 @@ async def bench(top: Path) -> AsyncIterator[Bench]:
             nursery.cancel_scope.cancel()
     finally:
         for cgroup in unit_cgroups(paths):
-            (cgroup / "cgroup.freeze").write_text("0")
-            (cgroup / "cgroup.kill").write_text("1")
+            with suppress(FileNotFoundError):  # its supervisor was faster
+                (cgroup / "cgroup.freeze").write_text("0")
+                (cgroup / "cgroup.kill").write_text("1")
         with trio.CancelScope(shield=True):
             await wait_gone(paths)
         shutil.rmtree(paths.run, ignore_errors=True)
