@@ -108,6 +108,7 @@ versions_of_jobs = st.lists(
 
 @settings(max_examples=300, deadline=None)
 @given(facts_of_jobs, versions_of_jobs, st.integers(0, 20 * S))
+@pytest.mark.slow
 def test_what_always_holds(facts, candidates, now_ns):
     by_version = {candidate.version: candidate for candidate in candidates}
     verdicts = decide(facts, candidates, now_ns)

@@ -205,6 +205,7 @@ DOUBTS = {
 
 
 @pytest.mark.parametrize("name", DOUBTS)
+@pytest.mark.slow
 async def test_in_doubt_nothing_is_deleted(world, autojump_clock, name):
     change, words = DOUBTS[name]
     for number in (1, 2, 3):
@@ -233,6 +234,7 @@ class BlindCalls(FaultyCalls):
 
 
 @pytest.mark.parametrize("place", ["packs", "manifests", "heads", JOB, "trash", "sessions"])
+@pytest.mark.slow
 async def test_a_listing_that_fails_is_a_doubt(tmp_path, autojump_clock, place):
     calls = BlindCalls()
     world = World(tmp_path, calls)
@@ -283,6 +285,7 @@ async def test_unlinking_waits_for_versions_begun_before(world, autojump_clock):
     assert not list((world.directory / "packs/condemned").iterdir())
 
 
+@pytest.mark.slow
 async def test_a_version_with_the_same_content_can_be_committed_meanwhile(world, autojump_clock):
     """Its manifest has the name of one that is being set aside."""
     await save(world.store, FIRST)
@@ -306,6 +309,7 @@ async def test_a_version_with_the_same_content_can_be_committed_meanwhile(world,
     assert await load(world.store, "pages-1.img", version=11) == FIRST["pages-1.img"]
 
 
+@pytest.mark.slow
 async def test_collecting_beside_many_writers(world, autojump_clock):
     """Jobs that write, remove and read while the collector goes round."""
     data = noise(MIB)

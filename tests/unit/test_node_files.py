@@ -124,6 +124,7 @@ def test_tails_are_never_overwritten(tmp_path):
 
 
 @given(st.binary(max_size=300), st.binary(max_size=300))
+@pytest.mark.slow
 def test_nothing_is_lost(tmp_path_factory, head, tail):
     tmp_path = tmp_path_factory.mktemp("any")
     path = tmp_path / "out"

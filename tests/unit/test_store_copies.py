@@ -289,6 +289,7 @@ some = st.frozensets(st.sampled_from(PIECES), min_size=1)
     ),
     level=st.integers(1, 5),
 )
+@pytest.mark.slow
 def test_a_plan_carried_out_reaches_the_level_or_all_domains(needs, holdings, level):
     holdings = {
         name: Holding(h.domain, h.held, h.takes and h.stays, h.stays)

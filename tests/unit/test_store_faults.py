@@ -146,6 +146,7 @@ def test_known_damage_outlives_the_daemon_and_goes_with_the_damage(tmp_path):
     assert check(tmp_path) == []
 
 
+@pytest.mark.slow
 def test_a_byte_flipped_anywhere_is_noticed(tmp_path):
     """Every 40th byte of small objects, some of the pack: no flip gives other bytes."""
     files = {"a": noise(3 * PAGE + 5), "b": b"x" * 100}

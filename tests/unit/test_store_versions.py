@@ -159,6 +159,7 @@ def test_a_clone_shares_the_pages_of_its_family(store):
     assert stranger.stored_bytes > 3 * MIB  # no dedup between jobs: no side channel
 
 
+@pytest.mark.slow
 def test_several_units_and_the_job_document(store):
     async def main():
         ingest = store.begin(JOB, Version(1), expect_bytes=30 * MIB)
@@ -388,6 +389,7 @@ def test_back_pressure_is_bounded(store):
     trio.run(main)
 
 
+@pytest.mark.slow
 def test_a_pack_is_rolled_when_full(store, monkeypatch):
     monkeypatch.setattr(packs, "PACK_PAGES_MAX", 2048)
 
