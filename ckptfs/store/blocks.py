@@ -75,15 +75,19 @@ class PackFiles:
                 self._open.move_to_end(pack_id)
                 return pack
         try:
-            fd, footer = self._volume.open_pack(pack_id)
+            pack = self.open_pack(pack_id)
         except NotFound as error:
             raise Corrupt(str(error)) from error
-        pack = PackFile(self._calls, fd, footer)
         with self._lock:
             self._open[pack_id] = pack
             while len(self._open) > OPEN_MAX:
                 self._open.popitem(last=False)
         return pack
+
+    def open_pack(self, pack_id: str) -> PackFile:
+        """Open a pack and prove that it is sealed.  Raises NotFound, Corrupt."""
+        fd, footer = self._volume.open_pack(pack_id)
+        return PackFile(self._calls, fd, footer)
 
     def drop(self, pack_id: str) -> None:
         """Forget an open pack, so that the next use proves it again."""

@@ -110,7 +110,7 @@ class Copies:
 
     def _attach(self, record: VolumeRecord) -> Attached:
         volume = CopyVolume(Path(record.directory), self._calls, record.domain)
-        return Attached(record, volume, PackFiles(volume, self._calls))
+        return Attached(record, volume, volume.pack_files())
 
     def _keep(self, volumes: Mapping[str, Attached]) -> None:
         if self.trouble:

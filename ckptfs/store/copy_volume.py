@@ -20,9 +20,10 @@ from typing import Any, cast
 from ..errors import Busy, CannotRun, Corrupt, Forbidden, NotADirectory, NotEmpty, NotFound
 from ..ids import JobId, Version, parse_job_id
 from . import layout
+from .blocks import PackFiles
 from .copies_plan import Piece
 from .heads import HEAD_MAX
-from .manifest import MANIFEST_MAX
+from .manifest import MANIFEST_MAX, decode_manifest
 from .pack_format import REGION, TRAILER_SIZE, Footer, decode_footer, decode_trailer
 from .pages import region_checksum
 from .syscalls import Syscalls, write_durably
@@ -203,6 +204,32 @@ class CopyVolume(LocalVolume):
             return receive_pack(self._copy_calls, source, target, piece.name)
         return receive_document(self._copy_calls, source, target)
 
+    def prove(self, piece: Piece) -> None:
+        """Read a copy from the disk and hold it against its own checksums; needs no keys.
+
+        Heads and page tables of a plain volume bear none: that they can be read is all this says.
+        Raises Corrupt, NotFound, OSError.
+        """
+        path = piece_path(self.directory, piece)
+        if piece.kind == "packs":
+            prove_pack(self._copy_calls, path, piece.name)
+            return
+        document = read_past_cache(self._copy_calls, path, DOCUMENT_MAX)
+        if piece.kind == "manifests":
+            decode_manifest(piece.name, document)
+
+    def deliver(self, piece: Piece, target: Path) -> int:
+        """Bring a pack from here to *target*, durably, whole and proved; return its bytes.
+
+        Raises Corrupt, NotFound, OSError.
+        """
+        source = piece_path(self.directory, piece)
+        return receive_pack(self._copy_calls, source, target, piece.name)
+
+    def pack_files(self) -> PackFiles:
+        """Return what reads blocks out of the packs here."""
+        return PackFiles(self, self._copy_calls)
+
     def fetch(self, piece: Piece) -> bytes:
         """Return a document: unproved.  Raises NotFound, OSError."""
         try:
@@ -220,14 +247,30 @@ def receive_document(calls: Syscalls, source: Path, target: Path) -> int:
         data = calls.read_file(source, DOCUMENT_MAX)
     except FileNotFoundError:
         raise NotFound(f"{source.name} is missing") from None
+    return keep_document(calls, data, target)
+
+
+def keep_document(calls: Syscalls, data: bytes, target: Path) -> int:
+    """Write a small object durably and compare what is on the disk; return its bytes.
+
+    Raises Corrupt, OSError.
+    """
     write_durably(calls, target, data)
-    fd = calls.open_read(target)
-    try:
-        calls.forget_cache(fd, 0, len(data))
-        same = _read(calls, fd, 0, len(data)) == data
-    finally:
-        calls.close(fd)
-    if not same:
+    if read_past_cache(calls, target, len(data) + 1) != data:
         calls.unlink(target)
         raise Corrupt(f"{target} reads back other bytes than were written")
     return len(data)
+
+
+def read_past_cache(calls: Syscalls, path: Path, limit: int) -> bytes:
+    """Return a whole file from the disk, at most *limit* bytes.  Raises NotFound, OSError."""
+    try:
+        fd = calls.open_read(path)
+    except FileNotFoundError:
+        raise NotFound(f"{path.name} is missing") from None
+    try:
+        size = min(path.stat().st_size, limit)
+        calls.forget_cache(fd, 0, size)
+        return _read(calls, fd, 0, size)
+    finally:
+        calls.close(fd)

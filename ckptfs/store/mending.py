@@ -12,7 +12,7 @@ from ..errors import CkptfsError
 from .attached import Attached, hurry, within
 from .blocks import BlockLoader, PackFiles
 from .copies_plan import Piece
-from .copy_volume import piece_path, receive_document, receive_pack, split_head
+from .copy_volume import keep_document, piece_path, split_head
 from .damage import DamageBook
 from .manifest import Manifest, ManifestFile, decode_manifest
 from .syscalls import Syscalls
@@ -63,11 +63,10 @@ class Mender:
 
     def _fetch(self, attached: Attached, piece: Piece) -> None:
         """Worker thread."""
-        source = piece_path(attached.volume.directory, piece)
         target = piece_path(self._directory, piece)
         self._calls.mkdir(target.parent)
         if piece.kind == "packs":
-            receive_pack(self._calls, source, target, piece.name)
+            attached.volume.deliver(piece, target)
             self._packs.drop(piece.name)
             self._damage.release(piece.name)
             return
@@ -76,7 +75,7 @@ class Mender:
             self._versions.prove(document, *split_head(piece.name))
         elif piece.kind == "manifests":
             decode_manifest(piece.name, document)
-        receive_document(self._calls, source, target)
+        keep_document(self._calls, document, target)
 
     def _rescue(self, manifest: Manifest, file: ManifestFile, block: int) -> memoryview | None:
         """Return a good block from a volume, None when none has one.  Reading threads."""
