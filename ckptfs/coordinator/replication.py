@@ -127,6 +127,7 @@ class Replication:
             for version in job.versions:
                 registry.changed(job.id, version)
         registry.changed(None)
+        self._parts.garbage.ring()  # what waited for copies of its successor may go now
         if self._copies.mended() > mended:
             self._parts.count("objects_mended", self._copies.mended() - mended)
             await self._prove_again()

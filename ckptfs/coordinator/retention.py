@@ -43,7 +43,14 @@ def candidate_of(parts: Parts, job: Job, version: Version, used: Version | None)
         return Candidate(version, 0, False, pinned, is_used, Purpose.USER, Initiator.USER)
     restartable = not store.damage(job.id, version)
     return Candidate(
-        version, head.committed_ns, restartable, pinned, is_used, head.purpose, head.initiator
+        version,
+        head.committed_ns,
+        restartable,
+        pinned,
+        is_used,
+        head.purpose,
+        head.initiator,
+        copied=parts.copies.count(job.id, version) >= job.replication,
     )
 
 

@@ -5,15 +5,17 @@ The rules in their order (the first that applies decides):
 1. pinned, in use, or damaged versions stay;
 2. the system's own versions go when their job is done; a checkpoint taken for a migration goes
    when the migration has succeeded;
-3. the newest restartable version stays;
+3. the newest restartable version stays, and so does the newest one that has all the copies its
+   job wants, with everything newer: nothing goes before what replaces it is as safe;
 4. what the job's retention keeps stays, the rest goes; no retention keeps all.
 
-Only restartable versions are counted.  A damaged one is evidence, and its owner's to remove.
+Only restartable versions are counted, and only those that have all their copies count against
+an older one.  A damaged version is evidence, and its owner's to remove.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..ids import JobId, Version
@@ -21,6 +23,7 @@ from ..model import Initiator, Purpose
 
 S = 1_000_000_000  # nanoseconds
 CLOCK_SLACK_S = 120  # clocks are stepped by less than that in normal service
+AWAITS_COPIES = "what replaces it has not all its copies yet"
 SCARCE = 20  # the trash is emptied early when less than one part in so many of the disk is free
 
 
@@ -44,6 +47,7 @@ class Candidate:
     used: bool
     purpose: Purpose
     initiator: Initiator
+    copied: bool = True  # has as many copies as its job wants
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +75,19 @@ def decide(facts: JobFacts, candidates: Sequence[Candidate], now_ns: int) -> lis
     kept = kept_by_retention(facts.retention, ordered, now_ns)
     restartable = [candidate.version for candidate in ordered if candidate.restartable]
     newest = max(restartable, default=None)
+    copied = [c.version for c in ordered if c.restartable and c.copied]
+    safe = max(copied, default=Version(0))
     verdicts: list[Verdict] = []
     for candidate in ordered:
         reason = _protection(candidate)
         if reason:
             verdicts.append(Verdict(candidate.version, True, reason))
-        elif reason := _purpose_over(facts, candidate, newest):
+        elif reason := _purpose_over(facts, candidate, {newest, safe}):
             verdicts.append(Verdict(candidate.version, False, reason))
         elif candidate.version == newest:
             verdicts.append(Verdict(candidate.version, True, "newest restartable version"))
+        elif candidate.version >= safe:
+            verdicts.append(Verdict(candidate.version, True, AWAITS_COPIES))
         else:
             reason = kept.get(candidate.version, "")
             verdicts.append(Verdict(candidate.version, bool(reason), reason or "superseded"))
@@ -94,11 +102,11 @@ def _protection(candidate: Candidate) -> str:
     return "" if candidate.restartable else "damaged: only its owner removes it"
 
 
-def _purpose_over(facts: JobFacts, candidate: Candidate, newest: Version | None) -> str:
+def _purpose_over(facts: JobFacts, candidate: Candidate, needed: Collection[Version | None]) -> str:
     if facts.done and candidate.initiator is Initiator.SYSTEM:
         return "taken by the system, and the job is done"
     is_over = candidate.purpose is Purpose.MIGRATION and candidate.version in facts.migrated
-    return "its migration has succeeded" if is_over and candidate.version != newest else ""
+    return "its migration has succeeded" if is_over and candidate.version not in needed else ""
 
 
 def kept_by_retention(
@@ -110,15 +118,27 @@ def kept_by_retention(
         return {candidate.version: "nothing limits how many are kept" for candidate in good}
     kept: dict[Version, str] = {}
     if retention.every_s:
-        newest_of = {c.committed_ns // (retention.every_s * S): c.version for c in good}
-        kept |= dict.fromkeys(newest_of.values(), f"keep_every {retention.every_s}")
+        periods: dict[int, list[Candidate]] = {}
+        for candidate in good:
+            periods.setdefault(candidate.committed_ns // (retention.every_s * S), []).append(
+                candidate
+            )
+        for period in periods.values():
+            kept |= _newest(period, 1, f"keep_every {retention.every_s}")
     if retention.within_s:
         young = (c.version for c in good if c.committed_ns + retention.within_s * S > now_ns)
         kept |= dict.fromkeys(young, f"keep_within {retention.within_s}")
     if retention.last:
-        last = (c.version for c in good[-retention.last :])
-        kept |= dict.fromkeys(last, f"keep_last {retention.last}")
+        kept |= _newest(good, retention.last, f"keep_last {retention.last}")
     return kept
+
+
+def _newest(good: Sequence[Candidate], count: int, rule: str) -> dict[Version, str]:
+    """Return the newest *count*, and those that stay until these have all their copies."""
+    copied = [candidate.version for candidate in good if candidate.copied][-count:]
+    first = copied[0] if len(copied) == count else Version(0)
+    kept = {c.version: AWAITS_COPIES for c in good if c.version >= first}
+    return kept | dict.fromkeys((c.version for c in good[-count:]), rule)
 
 
 def trash_verdict(expires_s: int, now_s: int, *, scarce: bool, emptied: bool) -> str:

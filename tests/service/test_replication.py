@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from ckptfs.errors import InvalidInput, NotAuthorised, NotFound, OutOfRange, Unsupported
 from ckptfs.store.copies_api import NoCopies, VolumeStatus
 from tests.service.kit import OWNER, ROOT, STRANGER, BridgedNode, ScriptedStore, play, world
+from tests.service.test_collecting import FakeSweeper
 
 
 class FakeCopies(NoCopies):
@@ -14,6 +16,7 @@ class FakeCopies(NoCopies):
 
     def __init__(self):
         self.volumes, self.copies, self.heard = {}, {}, []
+        self.stuck = False
 
     def rows(self):
         return list(self.volumes.values())
@@ -32,7 +35,12 @@ class FakeCopies(NoCopies):
     async def round(self, levels, pace):
         await pace()
         self.heard.append(dict(levels))
-        wanted = {(job, 1): min(level, self.domains()) for job, level in levels.items()}
+        wanted = {
+            (job, version): min(level, self.domains())
+            for job, level in levels.items()
+            for version in range(1, 9)
+            if not self.stuck
+        }
         changed, self.copies = wanted != self.copies, wanted
         return changed
 
@@ -102,5 +110,24 @@ def test_a_volume_in_trouble_is_said_in_health(tmp_path, copies):
                 "b", "missing", "b", 0, 0, "/mnt/b", "no volume there"
             )
             assert "volume b (/mnt/b) is missing: no volume there" in w.service.health()
+
+    play(main)
+
+
+def test_an_older_version_goes_when_the_newer_one_has_its_copies(tmp_path, copies):
+    async def main():
+        async with world(tmp_path, sweeper=FakeSweeper()) as w:
+            job = await w.start(keep_last=1)
+            await w.service.request_volume(ROOT, "add", "/mnt/b")
+            w.service.set_replication(job.id, OWNER, 2)
+            copies.stuck = True
+            await w.checkpoint(job)
+            await w.checkpoint(job)
+            await trio.sleep(120)
+            assert job.versions == [1, 2]
+            plan = await w.service.request_gc(ROOT, dry=True, empty_trash=False)
+            assert f"{job.id}/1 stays: what replaces it has not all its copies yet" in plan
+            copies.stuck = False
+            await w.until(lambda: job.versions == [2])
 
     play(main)

@@ -63,6 +63,32 @@ def test_one_of_each_period_stays():
     assert stays == [3, 7, 11, 12]
 
 
+@pytest.mark.parametrize(
+    ("retention", "copied", "goes"),
+    [
+        (Retention(last=1), "yyyy", {1, 2, 3}),
+        (Retention(last=1), "yyyn", {1, 2}),
+        (Retention(last=1), "ynnn", set()),
+        (Retention(last=1), "nnny", {1, 2, 3}),
+        (Retention(last=2), "yyyn", {1}),
+        (Retention(last=2), "nnnn", set()),
+        (Retention(within_s=1), "ynnn", set()),
+        (Retention(within_s=1), "yynn", {1}),
+        (Retention(every_s=10**7), "yynn", {1}),
+        (Retention(every_s=10**7), "nnny", {1, 2, 3}),
+    ],
+)
+def test_nothing_goes_before_what_replaces_it_has_its_copies(retention, copied, goes):
+    versions = [{"copied": letter == "y"} for letter in copied]
+    assert going(replace(JOB, retention=retention), *versions).keys() == goes
+
+
+def test_a_migration_keeps_the_last_version_that_has_its_copies():
+    moved = replace(JOB, migrated=frozenset({Version(1)}))
+    versions = [{"purpose": Purpose.MIGRATION}, {"copied": False}]
+    assert going(moved, *versions) == {}
+
+
 def test_what_is_never_removed():
     facts = replace(JOB, retention=Retention(last=1), done=True)
     gone = going(facts, {"pinned": True}, {"used": True}, {"restartable": False}, {}, {})
@@ -101,6 +127,7 @@ versions_of_jobs = st.lists(
         *[st.booleans()] * 3,
         st.sampled_from(Purpose),
         st.sampled_from(Initiator),
+        st.booleans(),
     ),
     unique_by=lambda candidate: candidate.version,
 )
@@ -119,6 +146,9 @@ def test_what_always_holds(facts, candidates, now_ns):
         if candidate.pinned or candidate.used or not candidate.restartable:
             assert verdict.stays
     good = [c.version for c in candidates if c.restartable]
+    safe = [c.version for c in candidates if c.restartable and c.copied]
+    if safe and not facts.done:
+        assert next(v for v in verdicts if v.version == max(safe)).stays
     if good and not facts.done:
         assert next(v for v in verdicts if v.version == max(good)).stays
     # what is left is decided the same way again: nothing goes piece by piece
