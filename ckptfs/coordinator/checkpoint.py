@@ -1,8 +1,11 @@
 """One coordinated checkpoint of a job, as a table (checkpointing.md 3, S3 2.3.4).  Pure.
 
-Committed before resumed: a version that becomes visible is the state in which
-every unit stood still together.  A suspension ends the stopped units instead of
-resuming them, so that nothing runs beyond the version it will come back from.
+Resumed before committed: once every unit's image is whole in the service's
+hands, nothing that is still to do (hashing, packs, fsyncs, the head) needs the
+job to stand still, and what was saved is the state in which every unit stood
+still together, whenever it becomes visible.  A commit that fails then costs the
+version and nothing else.  A suspension keeps the other order, commit, then end:
+its units run on nowhere else, so the version must be safe first.
 """
 
 from __future__ import annotations
@@ -36,13 +39,15 @@ _ABORT: Final = (_P.ABORTING, Order.RESUME_CP)
 CHECKPOINT: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
     _P.PREPARING: Barrier(Event.PREPARED, _P.STOPPING, Order.STOP, _P.FAILED),
     _P.STOPPING: Barrier(Event.STOPPED, _P.SAVING, Order.CHECKPOINT, *_ABORT),
-    _P.SAVING: Barrier(Event.SAVED, _P.COMMITTING, Order.COMMIT, *_ABORT),
-    _P.COMMITTING: Barrier(Event.COMMITTED, _P.RESUMING, Order.RESUME_CP, *_ABORT, central=True),
-    _P.RESUMING: Barrier(Event.RESUMED, _P.COMPLETE, None),
+    _P.SAVING: Barrier(Event.SAVED, _P.RESUMING, Order.RESUME_CP, *_ABORT),
+    # Whoever does not answer is lost, not the version: its image is whole.
+    _P.RESUMING: Barrier(Event.RESUMED, _P.COMMITTING, Order.COMMIT),
+    _P.COMMITTING: Barrier(Event.COMMITTED, _P.COMPLETE, None, *_ABORT, central=True),
     _P.ABORTING: Barrier(Event.RESUMED, _P.FAILED, None),
 }
 SUSPENSION: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
     **{phase: row for phase, row in CHECKPOINT.items() if phase is not _P.RESUMING},
+    _P.SAVING: Barrier(Event.SAVED, _P.COMMITTING, Order.COMMIT, *_ABORT),
     _P.COMMITTING: Barrier(Event.COMMITTED, _P.ENDING, Order.KILL, *_ABORT, central=True),
     _P.ENDING: Barrier(Event.KILLED, _P.COMPLETE, None),
 }

@@ -40,6 +40,10 @@ class Deadlines:
         """Return how long images of this size may take to be written, in seconds."""
         return self.save_s + self.save_s_per_gib * image_bytes / (1 << 30)
 
+    def committing(self, image_bytes: int) -> float:
+        """Return how long a commit may take, in seconds: what was spooled is hashed in it."""
+        return self.commit_s + self.save_s_per_gib * image_bytes / (1 << 30)
+
 
 @dataclass(frozen=True, slots=True)
 class Parts:

@@ -70,19 +70,20 @@ class Saving:
         """Return how each order of the checkpoint is carried out."""
         limits = self.parts.deadlines
         saving_s = limits.saving(self.expected_bytes)
+        commit_s = limits.committing(self.expected_bytes)
         return {
             Order.STOP: Action(self.stop, Event.STOPPED, limits.stop_s),
             Order.CHECKPOINT: Action(self.save, Event.SAVED, saving_s),
             # Not to be cancelled: only its end tells whether the version exists.
-            Order.COMMIT: Action(self.commit, Event.COMMITTED, limits.commit_s, shielded=True),
+            Order.COMMIT: Action(self.commit, Event.COMMITTED, commit_s, shielded=True),
             Order.RESUME_CP: Action(self.resume, Event.RESUMED, limits.resume_s),
             Order.KILL: Action(self.kill, Event.KILLED, limits.kill_s),
         }
 
     async def stop(self, unit: UnitName) -> None:
         """Freeze one unit; the lease outlasts every deadline that is still to come."""
-        limits = self.parts.deadlines
-        lease_s = limits.stop_s + limits.saving(self.expected_bytes) + limits.commit_s
+        limits, expected = self.parts.deadlines, self.expected_bytes
+        lease_s = limits.stop_s + limits.saving(expected) + limits.committing(expected)
         if self.frozen_at_s is None:
             self.frozen_at_s = trio.current_time()
         self.files[unit] = await self.ports[unit].stop(lease_s=lease_s)
@@ -100,6 +101,7 @@ class Saving:
     async def commit(self, _service: UnitName) -> None:
         """Write the documents, then make the version durable and visible.
 
+        But for a suspension the job runs on meanwhile.
         A commit that outlives its deadline is looked up afterwards: what the
         store lists is committed, whatever the clock said.
         """

@@ -32,7 +32,7 @@ PHASES = {
 }
 
 
-def test_a_checkpoint_is_committed_before_the_job_goes_on(tmp_path):
+def test_the_job_goes_on_before_the_checkpoint_is_committed(tmp_path):
     async def main():
         async with world(tmp_path) as w:
             job = await w.start()
@@ -49,7 +49,7 @@ def test_a_checkpoint_is_committed_before_the_job_goes_on(tmp_path):
             assert w.service.staging.keys() == {f"{job.id}.1"}
             assert str(await w.saved(job)) == "1 complete"
             assert job.versions == [1]
-            assert job.stat["last_frozen_usec"] == pytest.approx(3_000_000)
+            assert job.stat["last_frozen_usec"] == pytest.approx(2_000_000)
             head = w.service.head(job.id, version)
             assert (head.note, head.owner.uid, head.purpose) == ("before", 65534, Purpose.USER)
             assert w.store.pinned(job.id, version)
@@ -82,8 +82,8 @@ def test_each_phase_is_journalled_in_order(tmp_path):
             assert operations.phases(w.parts.db, 1) == [
                 "stopping",
                 "saving",
-                "committing",
                 "resuming",
+                "committing",
                 "complete",
             ]
             assert operations.load_open(w.parts.db) == []
@@ -229,6 +229,21 @@ def test_a_job_that_ends_while_being_saved_aborts_that_version(tmp_path):
             assert (job.state, str(job.exit)) == (JobState.DONE, "3")
             with pytest.raises(Unsupported, match="has ended"):
                 await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+
+    play(main)
+
+
+def test_a_job_that_ends_during_the_commit_keeps_that_version(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            w.store.commit_s = 2.0
+            await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            await trio.sleep(1.0)
+            assert (job.units[UNIT].state, job.versions) == ("running", [])
+            w.node.end(job.id, UNIT, Exit(0))
+            assert str(await w.saved(job)) == "1 complete"
+            assert (job.state, str(job.exit), job.versions) == (JobState.DONE, "0", [1])
 
     play(main)
 

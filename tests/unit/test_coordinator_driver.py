@@ -74,7 +74,7 @@ def test_units_act_side_by_side():
     played = Rehearsal().play()
     assert played.machine.phase is CheckpointPhase.COMPLETE
     assert played.elapsed_s == pytest.approx(4)
-    assert played.phases == ["stopping", "saving", "committing", "resuming", "complete"]
+    assert played.phases == ["stopping", "saving", "resuming", "committing", "complete"]
 
 
 @pytest.mark.parametrize("order", [Order.STOP, Order.CHECKPOINT])

@@ -64,11 +64,18 @@ def test_the_whole_walk_of_a_checkpoint():
     for event in (Event.PREPARED, Event.STOPPED, Event.SAVED):
         machine.handle(ONE, event)
         orders.append(machine.handle(TWO, event))
-    orders.append(machine.handle(SERVICE, Event.COMMITTED))
     machine.handle(ONE, Event.RESUMED)
     orders.append(machine.handle(TWO, Event.RESUMED))
-    assert orders == [Order.STOP, Order.CHECKPOINT, Order.COMMIT, Order.RESUME_CP, None]
+    orders.append(machine.handle(SERVICE, Event.COMMITTED))
+    assert orders == [Order.STOP, Order.CHECKPOINT, Order.RESUME_CP, Order.COMMIT, None]
     assert (machine.phase, machine.is_ended) == (CheckpointPhase.COMPLETE, True)
+
+
+def test_a_unit_that_does_not_answer_the_thaw_is_lost_and_its_image_is_not():
+    machine = at(CHECKPOINT, CheckpointPhase.RESUMING)
+    assert machine.handle(ONE, Event.FAILED, "does not answer") is None
+    assert machine.handle(TWO, Event.RESUMED) is Order.COMMIT
+    assert (machine.lost, machine.reason) == ({ONE}, "")
 
 
 def test_a_suspension_kills_instead_of_resuming():
