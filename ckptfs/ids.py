@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections.abc import Sequence
 from typing import NewType
 
 from .errors import InvalidInput, NotFound
@@ -64,3 +66,9 @@ def parse_version(text: str) -> Version:
     if not _NUMBER.match(text):
         raise NotFound(f"no version is called {text!r}")
     return Version(int(text))
+
+
+def is_among(version: Version, ascending: Sequence[Version]) -> bool:
+    """Whether *version* is one of *ascending*: jobs with 10 000 versions are looked at often."""
+    at = bisect_left(ascending, version)
+    return at < len(ascending) and ascending[at] == version

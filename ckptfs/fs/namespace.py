@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from ..coordinator.api import Job, Service
 from ..errors import CkptfsError, NotFound
-from ..ids import Version, parse_job_id, parse_version
+from ..ids import Version, is_among, parse_job_id, parse_version
 from ..model import Caller, FileEntry, Head
 from .interface import JOB_FILES, SERVICE_FILES, VERSION_FILES
 from .nodes import SERVICE_CTL, SPOOL, STAGING, Kind, Node
@@ -94,7 +94,7 @@ class Namespace:
         unreadable head stays visible with ``ctl/`` alone, so that it can be
         understood and removed.
         """
-        if node.version not in self.job(node).versions:
+        if not is_among(node.version, self.job(node).versions):
             raise NotFound(f"{node.job} has no version {node.version}")
         try:
             return self._service.head(node.job, node.version)
@@ -174,7 +174,7 @@ class Namespace:
         if name == LATEST and self._service.latest(job.id) is not None:
             return Node(Kind.LATEST, job.id)
         version = parse_version(name)
-        if version not in job.versions:
+        if not is_among(version, job.versions):
             raise NotFound(f"{job.id} has no version {name}")
         return Node(Kind.VERSION, job.id, version)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from ..coordinator.api import Job, Service
 from ..errors import Gone, NotFound
-from ..ids import JobId, Version
+from ..ids import JobId, Version, is_among
 from ..node.api import Process
 from .nodes import NO_VERSION
 from .spool import Spool
@@ -95,6 +95,6 @@ class VersionView(JobView):
     def check(self) -> Job:
         """Return the job's record.  Raises Gone (ENODEV) when the version was removed."""
         job = self.job
-        if self.version not in job.versions:
+        if not is_among(self.version, job.versions):
             raise Gone(f"version {self.version} of {self.id} was removed")
         return job
