@@ -11,7 +11,6 @@ Jobs go on when the daemon ends, however it ends.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import faulthandler
 import logging
 import os
@@ -123,10 +122,13 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
         async with trio.open_nursery() as mounted:
             async with trio.open_nursery() as serving:
                 await serving.start(service.run)
-                await mounted.start(_serve_mount, service, settings, serving.cancel_scope)
+                # before there is a mount that a signal could leave behind
                 await serving.start(_stop_at_signal, serving.cancel_scope)
+                await mounted.start(_serve_mount, service, settings, serving.cancel_scope)
                 log.info("%s serves %s", settings.store, settings.mountpoint)
-                report_ready(settings.ready_fd)
+                if not report_ready(settings.ready_fd):
+                    log.info("ending: whoever asked for the mount has gone before it was ready")
+                    serving.cancel_scope.cancel()
             # What was under way has been undone by now, while the mount still answered.
             mounted.cancel_scope.cancel()
     finally:
@@ -161,13 +163,17 @@ async def _stop_at_signal(
             serving.cancel()
 
 
-def report_ready(descriptor: int) -> None:
-    """Tell whoever waits at the other end of the pipe that the mount serves."""
+def report_ready(descriptor: int) -> bool:
+    """Tell whoever waits at the pipe's other end that the mount serves; False: nobody does."""
     if descriptor < 0:
-        return
-    with contextlib.suppress(BrokenPipeError):  # whoever waited has gone
+        return True
+    try:
         os.write(descriptor, b"ready\n")
-    os.close(descriptor)
+    except BrokenPipeError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
 def refusals(error: BaseException) -> Iterator[CkptfsError]:

@@ -7,14 +7,11 @@ import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 
 from ckptfs.cli import xcheckpoint, xkill, xps, xrestart, xsub, xsub_sh, xwait
-from ckptfs.cli.commands.mount import daemon_command, start_detached
 from ckptfs.cli.commands.run import describe
-from ckptfs.cli.commands.umount import store_served
 from ckptfs.cli.entry import guarded
 from ckptfs.cli.main import COMMANDS, NOT_YET, command_parser, main
 from ckptfs.errors import CannotRun
@@ -288,33 +285,6 @@ def test_completion_is_valid_bash_and_knows_every_command(capsys):
     assert "bashcompinit" in run(capsys, "completion", "zsh")[1]
 
 
-def test_the_daemon_is_started_and_found_by_the_same_words():
-    command = daemon_command(Path("/s"), Path("/ckpt"), hide_jobs=True, ready_fd=5)
-    assert command[1:4] == ["-P", "-m", "ckptfs.daemon"]
-    assert command[4:] == ["--store", "/s", "--hide-jobs", "--ready-fd", "5", "/ckpt"]
-    assert store_served(command, "/ckpt") == "/s"
-    assert store_served(command, "/ckp") == ""
-    assert store_served(["grep", "ckptfs.daemon"], "/ckpt") == ""
-
-
-@pytest.mark.parametrize("words", ["ckptfs: no /dev/fuse here: load the module fuse", ""])
-def test_a_daemon_that_ends_is_quoted(words):
-    script = f"import sys; print({words!r}, file=sys.stderr); sys.exit(12)"
-    with pytest.raises(CannotRun, match="no /dev/fuse" if words else "ended with 12"):
-        start_detached(lambda _: [sys.executable, "-c", script], Path("/s"))
-
-
-def test_a_daemon_that_is_ready_is_left_alone():
-    script = "import os, sys; os.write(int(sys.argv[1]), b'ready\\n')"
-    start_detached(lambda fd: [sys.executable, "-c", script, str(fd)], Path("/s"))
-
-
-def test_a_mount_point_in_nowhere_is_refused(tmp_path, capsys):
-    code, _, err = run(capsys, "mount", str(tmp_path / "a" / "b"))
-    assert code == 3
-    assert "make it first" in err
-
-
 @pytest.mark.parametrize("words", [["mount", ""], ["mount", "--store", "", "/ckpt"]])
 def test_an_empty_name_is_not_this_directory(capsys, words):
     code, _, err = run(capsys, *words)
@@ -339,12 +309,6 @@ def test_checking_what_is_no_store(tmp_path, capsys):
     code, _, err = run(capsys, "check", "--store", str(tmp_path))
     assert code == 3
     assert "there is no store" in err
-
-
-def test_unmounting_what_is_not_mounted_is_refused(tmp_path, capsys):
-    code, _, err = run(capsys, "umount", str(tmp_path))
-    assert code == 3
-    assert "no ckptfs is mounted" in err
 
 
 # scrub

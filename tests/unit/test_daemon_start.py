@@ -77,13 +77,13 @@ def test_our_refusals_are_found_in_what_nurseries_wrap():
     assert list(daemon.refusals(ValueError())) == []
 
 
-def test_readiness_is_told_once_and_a_reader_that_has_gone_is_no_trouble():
+def test_readiness_is_told_once_and_a_reader_that_has_gone_is_noticed():
     reader, writer = os.pipe()
-    daemon.report_ready(writer)
+    assert daemon.report_ready(writer)
     assert os.read(reader, 64) == b"ready\n"
     assert os.read(reader, 64) == b""
     os.close(reader)
     reader, writer = os.pipe()
     os.close(reader)
-    daemon.report_ready(writer)
-    daemon.report_ready(-1)
+    assert not daemon.report_ready(writer)
+    assert daemon.report_ready(-1)

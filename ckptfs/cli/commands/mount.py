@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import select
+import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -26,6 +27,7 @@ DEFAULT_STORE = "/var/lib/ckptfs"
 # Opening a store reads its heads and finds the jobs again; a CRIU that is
 # tried first takes seconds.  After this long somebody should look.
 READY_TIMEOUT_S = 120.0
+ENDED_TIMEOUT_S = 30.0  # a service that is told to end before it was ready
 SENTENCES_MAX = 4096  # bytes of the daemon's last words shown
 
 
@@ -91,20 +93,39 @@ def run(args: argparse.Namespace) -> int:
         return daemon_command(store, mountpoint, hide_jobs=args.hide_jobs, ready_fd=ready_fd)
 
     try:
-        start_detached(command_with, store)
-    except CannotRun:
+        with ended_like_ctrl_c():
+            start_detached(command_with, store)
+    except (CannotRun, KeyboardInterrupt) as error:
         if is_new:
             with suppress(OSError):
                 mountpoint.rmdir()
+        if isinstance(error, KeyboardInterrupt):
+            warn("interrupted; nothing has been mounted")
         raise
     warn(f"{store} is mounted at {mountpoint}; unmount with: ckptfs umount {mountpoint}")
     return 0
 
 
+@contextmanager
+def ended_like_ctrl_c() -> Generator[None]:
+    """Have SIGTERM, and the SIGHUP of a terminal that is closed, clean up as Ctrl-C does."""
+    numbers = (signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.getsignal(number) for number in numbers}
+    for number in numbers:
+        if before[number] is not signal.SIG_IGN:  # nohup(1) means it
+            signal.signal(number, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        for number in numbers:
+            signal.signal(number, before[number])
+
+
 def start_detached(command: Callable[[int], list[str]], store: Path) -> None:
     """Start *command* (of the readiness descriptor) in a new session and wait until it is ready.
 
-    Raises CannotRun with its last words when it ends instead.
+    Raises CannotRun with its last words when it ends instead.  One that is not ready in time, or
+    no longer waited for, is ended: a mount must not appear behind somebody's back.
     """
     reader, writer = os.pipe()
     with tempfile.TemporaryFile() as words, os.fdopen(reader, "rb", buffering=0) as ready:
@@ -121,12 +142,23 @@ def start_detached(command: Callable[[int], list[str]], store: Path) -> None:
             )
         finally:
             os.close(writer)
-        said = _wait_ready(ready)
+        try:
+            said = _wait_ready(ready)
+        except BaseException:
+            _end(process)
+            raise
         if said:
             process.returncode = 0  # it lives on: Popen must not complain that nobody waited
             return
         code = process.wait()
         raise CannotRun(_last_words(words) or f"the service ended with {code}; see {store}")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Tell the daemon to end, and return when it has, or when it takes too long."""
+    process.terminate()
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(ENDED_TIMEOUT_S)
 
 
 def _wait_ready(ready: IO[bytes]) -> bytes:
