@@ -43,7 +43,8 @@ from ckptfs.model import (
     Purpose,
 )
 from ckptfs.node.api import Exit, Process
-from ckptfs.store.api import TRASH_S, Damage, Ingest, IngestFile, Pace, Usage
+from ckptfs.store.accounts import account_of
+from ckptfs.store.api import TRASH_S, Account, Damage, Ingest, IngestFile, Pace, Usage
 from ckptfs.store.copies_api import VolumeStatus
 from ckptfs.translib.api import Availability, Capability
 
@@ -190,6 +191,15 @@ class FakeStore:
             versions=len(self.sealed),
             packs=1,
         )
+
+    async def count(self) -> None:
+        pass
+
+    def account(self, job: JobId, version: Version) -> Account:
+        return account_of(self.head(job, version))
+
+    async def added_bytes(self, job: JobId) -> Mapping[Version, int]:
+        return {v: s.unique_bytes for (of, v), s in sorted(self.sealed.items()) if of == job}
 
     def jobs(self) -> Sequence[JobId]:
         return sorted({job for job, _ in self.sealed})

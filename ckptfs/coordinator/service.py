@@ -106,6 +106,7 @@ class Coordinator:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
+        self._parts.background.spawn("count", self._parts.store.count)
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
         self._parts.background.spawn("replication", self._replication.keep_going)
         self._parts.background.spawn("collector", self._collecting.keep_going)

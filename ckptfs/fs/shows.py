@@ -127,6 +127,7 @@ def levels(view: ServiceView) -> dict[str, int]:
         "logical_bytes": usage.logical_bytes,
         "versions": usage.versions,
         "packs": usage.packs,
+        "counting": int(usage.is_counting),
     }
     counters = view.service.counters()
     return space | {name: value for name, value in counters.items() if name in LEVELS}

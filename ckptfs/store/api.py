@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from ..ids import JobId, UnitName, Version
-from ..model import Head
+from ..model import Head, Initiator, Purpose
 
 TRASH_S = 24 * 3600  # seconds for which a version that somebody removed can be brought back
 
@@ -27,6 +27,18 @@ class Usage:
     logical_bytes: int  # sum over all versions
     versions: int
     packs: int
+    is_counting: bool = False  # the store was opened just now: sums may still grow
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """What sums need of a version's head.  Sizes in bytes."""
+
+    logical_bytes: int
+    stored_bytes: int  # what it put into the store
+    purpose: Purpose
+    initiator: Initiator
+    parent: Version | None
 
 
 Pace = Callable[[int], Awaitable[None]]  # bytes about to be read; returns when they may be
@@ -141,7 +153,26 @@ class Store(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """Return how the space is used.  The first call reads every head."""
+        """Return how the space is used, in milliseconds once `count` has ended.
+
+        The first call counts everything, unless `count` is under way.
+        """
+        ...
+
+    async def count(self) -> None:
+        """Count everything once, in worker threads; call when the service starts."""
+        ...
+
+    def account(self, job: JobId, version: Version) -> Account:
+        """Return the figures of a version.  Raises NotFound, Corrupt."""
+        ...
+
+    async def added_bytes(self, job: JobId) -> Mapping[Version, int]:
+        """Return how many bytes each version adds to those before it that are still there.
+
+        Their sum is what the job holds in the store.  Of a clone's first version the pages of
+        the job it was cloned from do not count.
+        """
         ...
 
     def jobs(self) -> Sequence[JobId]:

@@ -288,7 +288,6 @@ class Garbage:
         return True
 
     def _forget(self, item: Item) -> None:
-        self._volume.forget(item.kind, item.name)
         if item.kind == "packs":
             self._packs.drop(item.name)
         elif item.kind == "manifests":

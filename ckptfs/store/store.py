@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ from ..errors import Busy, Corrupt
 from ..ids import JobId, UnitName, Version
 from ..model import FileEntry, Head
 from . import layout
-from .api import TRASH_S, Damage, Pace, Usage
+from .api import TRASH_S, Account, Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
 from .copies import Copies
 from .damage import DamageBook, decode_damage, encode_damage
@@ -32,6 +32,7 @@ from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
 from .syscalls import Syscalls, write_durably
 from .trash import Trash
+from .used import Used
 from .verification import make_sums, sums_length, verify_files
 from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
 from .volume import LocalVolume
@@ -114,6 +115,8 @@ class LocalStore:
         self._progress: dict[tuple[JobId, Version], float] = {}
         self._bulk = trio.CapacityLimiter(VERIFIERS)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
+        space = self._writers.space
+        self._used = Used(self._volume, self._versions, lambda: space.reserved_bytes)
         self._closed = False
 
     # -- the whole ------------------------------------------------------------
@@ -124,11 +127,19 @@ class LocalStore:
 
     def usage(self) -> Usage:
         """See Store."""
-        free, total = self._volume.free_and_total()
-        packs, stored = self._volume.count_objects()
-        count, logical = self._versions.count_logical()
-        reserved = self._writers.space.reserved_bytes
-        return Usage(total, free, reserved, stored, logical, count, packs)
+        return self._used.usage()
+
+    async def count(self) -> None:
+        """See Store.  Raises OSError."""
+        await self._used.count()
+
+    def account(self, job: JobId, version: Version) -> Account:
+        """See Store."""
+        return self._used.account(job, version)
+
+    async def added_bytes(self, job: JobId) -> Mapping[Version, int]:
+        """See Store."""
+        return await self._used.added_bytes(job)
 
     def jobs(self) -> Sequence[JobId]:
         """See Store."""

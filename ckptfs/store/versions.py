@@ -17,6 +17,7 @@ from ..errors import Corrupt, InvalidInput, NotFound
 from ..ids import JobId, Version, parse_job_id
 from ..model import Head
 from . import layout
+from .accounts import Accounts
 from .dedup import sort_places
 from .heads import HEAD_MAX, decode_head
 from .index import PACK_PAGES
@@ -44,7 +45,7 @@ class Versions:
         self._heads: OrderedDict[tuple[JobId, Version], Head] = OrderedDict()
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self._unique: dict[tuple[JobId, Version], int] = {}
-        self._logical: dict[tuple[JobId, Version], int] = {}
+        self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
         self._scan()
 
@@ -85,6 +86,7 @@ class Versions:
             numbers.append(head.version)
             numbers.sort()
         self._heads[head.job, head.version] = head
+        self.accounts.note(head)
         self._forget_unique(head.job)
 
     def remove(self, job: JobId, version: Version, *, expiry_ns: int) -> None:
@@ -98,6 +100,7 @@ class Versions:
         place = trash / str(expiry_ns // 10**9)
         try:
             self._calls.mkdir(place)
+            self._calls.fsync_directory(trash)  # before the head is in there and nowhere else
             self._calls.rename(self.path(job, version), place / name)
             self._calls.fsync_directory(place)
         except OSError as error:
@@ -105,8 +108,8 @@ class Versions:
                 raise
             place = trash
             self._calls.rename(self.path(job, version), place / f"{expiry_ns // 10**9}.{name}")
+            self._calls.fsync_directory(place)
         self._calls.fsync_directory(self.path(job, version).parent)
-        self._calls.fsync_directory(trash)
         self._drop(job, version)
 
     def _drop(self, job: JobId, version: Version) -> None:
@@ -114,26 +117,24 @@ class Versions:
         if not self._versions[job]:
             del self._versions[job]
         self._heads.pop((job, version), None)
-        self._logical.pop((job, version), None)
+        self.accounts.drop((job, version))
         self._forget_unique(job)
         for suffix in MARKERS:
             with contextlib.suppress(OSError):  # beside no head a marker means nothing
                 self.unmark(job, version, suffix)
             self._markers.discard((job, version, suffix))
 
-    def count_logical(self) -> tuple[int, int]:
-        """Return (versions, their logical bytes); unreadable heads count nothing."""
-        count = logical = 0
-        for job, numbers in self._versions.items():
-            for version in numbers:
-                count += 1
-                if (size := self._logical.get((job, version))) is None:
-                    size = 0
-                    with contextlib.suppress(Corrupt):
-                        size = self.head(job, version).logical_bytes
-                    self._logical[job, version] = size
-                logical += size
-        return count, logical
+    def keys(self) -> list[tuple[JobId, Version]]:
+        """Return every committed version."""
+        return [(job, version) for job, numbers in self._versions.items() for version in numbers]
+
+    def count(self) -> int:
+        """Return how many versions there are."""
+        return sum(map(len, self._versions.values()))
+
+    def is_present(self, key: tuple[JobId, Version]) -> bool:
+        """Whether a version is committed."""
+        return key[1] in self._versions.get(key[0], ())
 
     def _forget_unique(self, job: JobId) -> None:
         for key in [key for key in self._unique if key[0] == job]:

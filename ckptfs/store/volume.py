@@ -16,6 +16,7 @@ from typing import Literal, Protocol
 
 from ..errors import Corrupt, NotFound
 from . import layout
+from .counting import ObjectCount
 from .pack_format import TRAILER_SIZE, Footer, decode_footer, decode_trailer
 from .syscalls import Syscalls, write_durably
 
@@ -64,7 +65,7 @@ class LocalVolume:
         self.domain = domain
         self._calls = calls
         self._durable: set[Path] = set()  # directories known to be on the disk
-        self._sizes: dict[tuple[str, str], int] = {}  # objects never change
+        self.counted = ObjectCount(directory, calls)
 
     def path(self, kind: Kind, name: str) -> Path:
         """Return where an object lies or would lie.  Raises NotFound on a bad name."""
@@ -120,25 +121,14 @@ class LocalVolume:
         """See Volume."""
         self._calls.unlink(self.path(kind, name))
 
-    def forget(self, kind: Kind, name: str) -> None:
-        """Take note that an object was moved away.  Any thread."""
-        self._sizes.pop((kind, name), None)
-
     def free_and_total(self) -> tuple[int, int]:
         """See Volume."""
         return self._calls.free_and_total(self.directory)
 
     def count_objects(self) -> tuple[int, int]:
-        """Return (packs, bytes of all objects).  Objects are counted once, then kept count of."""
-        packs = size = 0
-        for kind in ("packs", "manifests", "tables"):
-            for name in self.names(kind):
-                packs += kind == "packs"
-                if (kind, name) not in self._sizes:
-                    with contextlib.suppress(NotFound):
-                        self._sizes[kind, name] = self.size(kind, name)
-                size += self._sizes.get((kind, name), 0)
-        return packs, size
+        """Return (packs, bytes of all objects).  Only the first call walks; see `counting`."""
+        self.counted.look()
+        return self.counted.sums()
 
     def open_pack(self, name: str) -> tuple[int, Footer]:
         """Open a sealed pack for reading; return (descriptor, footer).
