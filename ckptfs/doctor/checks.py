@@ -10,6 +10,7 @@ import importlib.util
 import os
 import re
 import stat
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
@@ -20,9 +21,11 @@ from .machine import Machine
 
 PYFUSE3_MIN = (3, 5)  # Operations.poll came with 3.5.0
 LIBRARIES = ("blake3", "cryptography", "lxml", "numpy", "trio", "xattr", "xxhash")
+ZSTD = "compression.zstd" if sys.version_info >= (3, 14) else "backports.zstd"
 COMMANDS = ("unshare", "nsenter", "setpriv")
 NAMESPACES = ("pid", "mnt", "ipc", "uts")
 CAP_SYS_RESOURCE = 24
+FUSE_DEVICE = os.makedev(10, 229)  # Documentation/admin-guide/devices.txt of Linux
 _SETUP = "run tools/setup in the checkout of ckptfs"
 
 
@@ -51,16 +54,22 @@ def _root(machine: Machine) -> str:
 
 
 def _fuse_device(machine: Machine) -> str:
+    device = machine.path("/dev/fuse")
+    in_container = "start the container with `--device /dev/fuse --cap-add SYS_ADMIN`"
     try:
-        mode = machine.path("/dev/fuse").stat().st_mode
+        found = device.stat()
     except OSError:
-        mode = 0
-    if stat.S_ISCHR(mode):
-        return ""
-    return (
-        "there is no /dev/fuse: run `modprobe fuse`, or start the container with "
-        "`--device /dev/fuse --cap-add SYS_ADMIN`"
-    )
+        return f"there is no /dev/fuse: run `modprobe fuse`, or {in_container}"
+    if not stat.S_ISCHR(found.st_mode) or found.st_rdev != FUSE_DEVICE:
+        return (
+            "/dev/fuse is not the FUSE device: remove it, then run "
+            "`mknod -m 666 /dev/fuse c 10 229`"
+        )
+    try:
+        os.close(os.open(device, os.O_RDWR | os.O_CLOEXEC))  # opening alone changes nothing
+    except OSError as e:
+        return f"/dev/fuse cannot be opened ({e.strerror}): run `modprobe fuse`, or {in_container}"
+    return ""
 
 
 def _pyfuse3(machine: Machine) -> str:
@@ -77,8 +86,15 @@ def _pyfuse3(machine: Machine) -> str:
 
 def _libraries(machine: Machine) -> str:
     del machine
-    missing = [name for name in LIBRARIES if importlib.util.find_spec(name) is None]
+    missing = [name for name in (*LIBRARIES, ZSTD) if not _is_there(name)]
     return f"these Python packages are missing: {', '.join(missing)}; {_SETUP}" if missing else ""
+
+
+def _is_there(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # what it lies in is missing
+        return False
 
 
 def _commands(machine: Machine) -> str:
