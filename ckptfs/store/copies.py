@@ -51,12 +51,12 @@ from .copy_volume import (
     CopyVolume,
     Listing,
     piece_path,
-    prove_pack,
     split_head,
 )
 from .damage import DamageBook
 from .mending import Mender
 from .packs import failure_of
+from .receiving import prove_pack
 from .superblock import Superblock
 from .syscalls import Syscalls, write_durably
 from .versions import Versions

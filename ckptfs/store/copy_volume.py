@@ -13,6 +13,7 @@ import json
 import os
 import secrets
 import stat
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -21,27 +22,43 @@ from ..errors import Busy, CannotRun, Corrupt, Forbidden, NotADirectory, NotEmpt
 from ..ids import JobId, Version, parse_job_id
 from . import layout
 from .blocks import PackFiles
-from .copies_plan import Piece
-from .heads import HEAD_MAX
-from .manifest import MANIFEST_MAX, decode_manifest
-from .pack_format import REGION, TRAILER_SIZE, Footer, decode_footer, decode_trailer
-from .pages import region_checksum
+from .copies_plan import RANK, Piece, PieceKind
+from .manifest import decode_manifest
+from .receiving import (
+    DOCUMENT_MAX,
+    Step,
+    go_on,
+    is_torn,
+    prove_pack,
+    read_past_cache,
+    receive_document,
+    receive_pack,
+)
 from .syscalls import Syscalls, write_durably
 from .volume import LocalVolume
 
 MARKER = "VOLUME"
 MARKER_MAX = 1 << 12
 FORMAT = 1
-DOCUMENT_MAX = max(HEAD_MAX, MANIFEST_MAX)
+OBJECTS: Mapping[str, tuple[PieceKind, ...]] = {
+    "packs": ("packs",),
+    "manifests": ("manifests", "tables"),
+    "heads": ("heads",),
+}
+QUARANTINE = "quarantine"  # damaged copies, until a good one of the same object is there
 
 
 @dataclass(frozen=True, slots=True)
 class Listing:
-    """What a volume said of itself."""
+    """What a volume said of itself.  *strangers*: paths that do not belong there, left alone;
+    *torn*: what a copy that was cut off has left.
+    """
 
     held: frozenset[Piece]
     used_bytes: int
     free_bytes: int
+    strangers: tuple[str, ...] = ()
+    torn: tuple[Path, ...] = ()
 
 
 def split_head(name: str) -> tuple[JobId, Version]:
@@ -60,72 +77,17 @@ def piece_path(directory: Path, piece: Piece) -> Path:
     return directory / layout.object_path(piece.kind, piece.name)
 
 
-def prove_pack(calls: Syscalls, path: Path, name: str) -> Footer:
-    """Read a whole pack from the disk and prove it.  Raises Corrupt, NotFound, OSError."""
-    try:
-        fd = calls.open_read(path)
-    except FileNotFoundError:
-        raise NotFound(f"pack {name} is missing") from None
-    try:
-        size = path.stat().st_size
-        calls.forget_cache(fd, 0, size)
-        trailer = _read(calls, fd, max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
-        at, length, digest = decode_trailer(trailer, size)
-        footer = decode_footer(_read(calls, fd, at, length), digest, name)
-        for number, checksum in enumerate(footer.regions):
-            start = number * REGION
-            part = _read(calls, fd, start, min(REGION, footer.data_end - start))
-            if region_checksum(part) != checksum:
-                raise Corrupt(f"region {number} of pack {name} does not match its checksum")
-        return footer
-    finally:
-        calls.close(fd)
-
-
-def _read(calls: Syscalls, fd: int, offset: int, size: int) -> bytes:
-    buffer = bytearray(size)
-    if calls.pread_into(fd, memoryview(buffer), offset) != size:
-        raise Corrupt("a pack is shorter than it says")
-    return bytes(buffer)
-
-
-def receive_pack(calls: Syscalls, source: Path, target: Path, name: str) -> int:
-    """Copy a pack durably, whole and proved, or not at all; return its bytes.
-
-    Raises Corrupt (what arrived is not what the name says), NotFound, OSError.
-    """
-    temporary = target.with_name(f".{target.name}.tmp")
-    calls.unlink(temporary)
-    try:
-        size = _copy(calls, source, temporary)
-        prove_pack(calls, temporary, name)
-        calls.rename(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            calls.unlink(temporary)
-        raise
-    calls.fsync_directory(target.parent)
-    return size
-
-
-def _copy(calls: Syscalls, source: Path, target: Path) -> int:
-    try:
-        from_fd = calls.open_read(source)
-    except FileNotFoundError:
-        raise NotFound(f"{source.name} is missing") from None
-    try:
-        to_fd = calls.create(target, mode=0o400)
-        try:
-            buffer, at = memoryview(bytearray(REGION)), 0
-            while got := calls.pread_into(from_fd, buffer, at):
-                calls.pwrite(to_fd, buffer[:got], at)
-                at += got
-            calls.fsync(to_fd)
-            return at
-        finally:
-            calls.close(to_fd)
-    finally:
-        calls.close(from_fd)
+def _piece_of(kinds: tuple[PieceKind, ...], fan: str, name: str) -> Piece | None:
+    """Return the object that is kept as *name* in the directory *fan*.  Pure."""
+    for kind in kinds:
+        if kind == "heads":
+            piece = Piece("heads", f"{fan}@{name}")
+            with contextlib.suppress(NotFound):
+                split_head(piece.name)
+                return piece
+        elif (found := layout.object_name(kind, name)) and found[:2] == fan:
+            return Piece(kind, found)
+    return None
 
 
 class CopyVolume(LocalVolume):
@@ -134,6 +96,7 @@ class CopyVolume(LocalVolume):
     def __init__(self, directory: Path, calls: Syscalls, domain: str) -> None:
         super().__init__(directory, calls, domain)
         self._copy_calls = calls
+        self._copy_sizes: dict[Piece, int] = {}
 
     def claim(self, store_id: str) -> str:
         """Make the directory a volume of this store, or recognise it as one; return its id.
@@ -181,30 +144,94 @@ class CopyVolume(LocalVolume):
         return volume_id
 
     def listing(self) -> Listing:
-        """Return everything that is there.  Raises OSError."""
-        held: set[Piece] = set()
-        for kind in ("packs", "manifests", "tables"):
-            held.update(Piece(kind, name) for name in self.names(kind))
-        for job in self._copy_calls.scan(self.directory / layout.HEADS):
-            for entry in self._copy_calls.scan(Path(job.path)):
-                if layout.head_version(entry.name) is not None:
-                    held.add(Piece("heads", f"{job.name}@{entry.name}"))
-        _, used = self.count_objects()
-        free, _ = self.free_and_total()
-        return Listing(frozenset(held), used, free)
+        """Return everything that is there.  Raises OSError.
 
-    def receive(self, source: Path, piece: Piece) -> int:
+        An empty file is torn: a disk that lost power after it had lied about a sync leaves such.
+        """
+        held: dict[Piece, int] = {}
+        strangers: list[str] = []
+        torn: list[Path] = []
+        for path, piece in self._walk():
+            if piece is not None and (size := self._size(piece, path)):
+                held[piece] = size
+            elif piece is not None or is_torn(path.name):
+                torn.append(path)
+            else:
+                strangers.append(str(path.relative_to(self.directory)))
+        self._copy_sizes = held
+        free, _ = self.free_and_total()
+        return Listing(
+            frozenset(held), sum(held.values()), free, tuple(sorted(strangers)), tuple(torn)
+        )
+
+    def _size(self, piece: Piece, path: Path) -> int:
+        """Return the bytes of an object; they never change."""
+        if (size := self._copy_sizes.get(piece)) is None:
+            with contextlib.suppress(FileNotFoundError):
+                return path.stat().st_size
+        return size or 0
+
+    def _walk(self) -> Iterator[tuple[Path, Piece | None]]:
+        """Yield every file below the three directories and what it is, None: nothing known."""
+        for place, kinds in OBJECTS.items():
+            for fan in self._copy_calls.scan(self.directory / place):
+                if not fan.is_dir(follow_symlinks=False):
+                    yield Path(fan.path), None
+                    continue
+                for entry in self._copy_calls.scan(Path(fan.path)):
+                    yield Path(entry.path), _piece_of(kinds, fan.name, entry.name)
+
+    def is_readonly(self) -> bool:
+        """Whether the file system takes no changes now.  Raises OSError."""
+        return bool(os.statvfs(self.directory).f_flag & os.ST_RDONLY)
+
+    def receive(self, source: Path, piece: Piece, step: Step = go_on) -> int:
         """Take a copy of the object at *source*, proved; return its bytes.
 
-        Raises Corrupt (what was read back is not what was sent), NotFound (no source), OSError.
+        *step* is told each MiB before it is written or read back, and may wait.
+        Raises Corrupt (what was read back is not what was sent), NotFound (no source), OSError,
+        and what *step* raises.
         """
         target = piece_path(self.directory, piece)
         self.make_room(target)
         if piece.kind == "packs":
-            return receive_pack(self._copy_calls, source, target, piece.name)
+            return receive_pack(self._copy_calls, source, target, piece.name, step)
         return receive_document(self._copy_calls, source, target)
 
-    def prove(self, piece: Piece) -> None:
+    def discard(self, piece: Piece) -> None:
+        """Remove a copy; a missing one is fine.  Not synced: after a crash it is found again.
+
+        Raises OSError.
+        """
+        self._copy_calls.unlink(piece_path(self.directory, piece))
+        self._copy_sizes.pop(piece, None)
+
+    def set_aside(self, piece: Piece) -> None:
+        """Move a damaged copy where it counts no more.  Raises OSError."""
+        place = self.directory / QUARANTINE
+        self._copy_calls.mkdir(place)
+        path = piece_path(self.directory, piece)
+        with contextlib.suppress(FileNotFoundError):
+            self._copy_calls.rename(path, place / f"{piece.kind}.{piece.name}")
+        self._copy_sizes.pop(piece, None)
+
+    def aside(self) -> set[Piece]:
+        """Return the damaged copies that were set aside.  Raises OSError."""
+        found: set[Piece] = set()
+        for entry in self._copy_calls.scan(self.directory / QUARANTINE):
+            kind, _, name = entry.name.partition(".")
+            if kind in RANK:
+                found.add(Piece(cast("PieceKind", kind), name))
+        return found
+
+    def drop_aside(self, piece: Piece) -> None:
+        """Remove a damaged copy for good: a good one of the same object is there.
+
+        Raises OSError.
+        """
+        self._copy_calls.unlink(self.directory / QUARANTINE / f"{piece.kind}.{piece.name}")
+
+    def prove(self, piece: Piece, step: Step = go_on) -> None:
         """Read a copy from the disk and hold it against its own checksums; needs no keys.
 
         Heads and page tables of a plain volume bear none: that they can be read is all this says.
@@ -212,7 +239,7 @@ class CopyVolume(LocalVolume):
         """
         path = piece_path(self.directory, piece)
         if piece.kind == "packs":
-            prove_pack(self._copy_calls, path, piece.name)
+            prove_pack(self._copy_calls, path, piece.name, step)
             return
         document = read_past_cache(self._copy_calls, path, DOCUMENT_MAX)
         if piece.kind == "manifests":
@@ -236,41 +263,3 @@ class CopyVolume(LocalVolume):
             return self._copy_calls.read_file(piece_path(self.directory, piece), DOCUMENT_MAX)
         except FileNotFoundError:
             raise NotFound(f"{piece.name} is not among the {piece.kind}") from None
-
-
-def receive_document(calls: Syscalls, source: Path, target: Path) -> int:
-    """Copy a small object durably and compare what is on the disk; return its bytes.
-
-    Raises Corrupt, NotFound, OSError.
-    """
-    try:
-        data = calls.read_file(source, DOCUMENT_MAX)
-    except FileNotFoundError:
-        raise NotFound(f"{source.name} is missing") from None
-    return keep_document(calls, data, target)
-
-
-def keep_document(calls: Syscalls, data: bytes, target: Path) -> int:
-    """Write a small object durably and compare what is on the disk; return its bytes.
-
-    Raises Corrupt, OSError.
-    """
-    write_durably(calls, target, data)
-    if read_past_cache(calls, target, len(data) + 1) != data:
-        calls.unlink(target)
-        raise Corrupt(f"{target} reads back other bytes than were written")
-    return len(data)
-
-
-def read_past_cache(calls: Syscalls, path: Path, limit: int) -> bytes:
-    """Return a whole file from the disk, at most *limit* bytes.  Raises NotFound, OSError."""
-    try:
-        fd = calls.open_read(path)
-    except FileNotFoundError:
-        raise NotFound(f"{path.name} is missing") from None
-    try:
-        size = min(path.stat().st_size, limit)
-        calls.forget_cache(fd, 0, size)
-        return _read(calls, fd, 0, size)
-    finally:
-        calls.close(fd)

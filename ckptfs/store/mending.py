@@ -12,9 +12,10 @@ from ..errors import CkptfsError
 from .attached import Attached, hurry, within
 from .blocks import BlockLoader, PackFiles
 from .copies_plan import Piece
-from .copy_volume import keep_document, piece_path, split_head
+from .copy_volume import piece_path, split_head
 from .damage import DamageBook
 from .manifest import Manifest, ManifestFile, decode_manifest
+from .receiving import keep_document
 from .syscalls import Syscalls
 from .versions import Versions
 

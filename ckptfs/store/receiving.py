@@ -1,0 +1,157 @@
+"""Receiving an object: temporary file, sync, read back past the page cache, proved, then named.
+
+What has its name was proved; a crash leaves a temporary file that counts for nothing.  Everything
+here blocks: worker threads only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from pathlib import Path
+
+from ..errors import Corrupt, NotFound
+from .heads import HEAD_MAX
+from .manifest import MANIFEST_MAX
+from .pack_format import REGION, TRAILER_SIZE, Footer, decode_footer, decode_trailer
+from .pages import region_checksum
+from .syscalls import Syscalls
+
+DOCUMENT_MAX = max(HEAD_MAX, MANIFEST_MAX)
+SYNC_EVERY = 16 << 20  # bytes: what is left for one fsync at the end of a pack
+
+# Told the bytes of each MiB that is about to be read; may wait, or raise to give up.
+Step = Callable[[int], None]
+
+
+def go_on(_: int) -> None:
+    """Neither wait nor give up: the Step of who is in no hurry and in nobody's way."""
+
+
+def is_torn(name: str) -> bool:
+    """Whether *name* is that of a copy under way, or of one that was cut off.  Pure."""
+    return name.startswith(".") and name.endswith(".tmp")
+
+
+def prove_pack(calls: Syscalls, path: Path, name: str, step: Step = go_on) -> Footer:
+    """Read a whole pack from the disk and prove it.  Raises Corrupt, NotFound, OSError."""
+    try:
+        fd = calls.open_read(path)
+    except FileNotFoundError:
+        raise NotFound(f"pack {name} is missing") from None
+    try:
+        size = path.stat().st_size
+        calls.forget_cache(fd, 0, size)
+        trailer = _read(calls, fd, max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
+        at, length, digest = decode_trailer(trailer, size)
+        footer = decode_footer(_read(calls, fd, at, length), digest, name)
+        for number, checksum in enumerate(footer.regions):
+            start = number * REGION
+            step(REGION)
+            part = _read(calls, fd, start, min(REGION, footer.data_end - start))
+            if region_checksum(part) != checksum:
+                raise Corrupt(f"region {number} of pack {name} does not match its checksum")
+        return footer
+    finally:
+        calls.close(fd)
+
+
+def _read(calls: Syscalls, fd: int, offset: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    if calls.pread_into(fd, memoryview(buffer), offset) != size:
+        raise Corrupt("a pack is shorter than it says")
+    return bytes(buffer)
+
+
+def receive_pack(calls: Syscalls, source: Path, target: Path, name: str, step: Step = go_on) -> int:
+    """Copy a pack durably, whole and proved, or not at all; return its bytes.
+
+    Raises Corrupt (what arrived is not what the name says), NotFound, OSError, and what *step*
+    raises.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    calls.unlink(temporary)
+    try:
+        size = _copy(calls, source, temporary, step)
+        prove_pack(calls, temporary, name, step)
+        calls.rename(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            calls.unlink(temporary)
+        raise
+    calls.fsync_directory(target.parent)
+    return size
+
+
+def _copy(calls: Syscalls, source: Path, target: Path, step: Step) -> int:
+    try:
+        from_fd = calls.open_read(source)
+    except FileNotFoundError:
+        raise NotFound(f"{source.name} is missing") from None
+    try:
+        to_fd = calls.create(target, mode=0o400)
+        try:
+            buffer, at = memoryview(bytearray(REGION)), 0
+            while got := calls.pread_into(from_fd, buffer, at):
+                step(got)
+                calls.pwrite(to_fd, buffer[:got], at)
+                at += got
+                if at % SYNC_EVERY == 0:
+                    calls.fdatasync(to_fd)
+            calls.fsync(to_fd)
+            return at
+        finally:
+            calls.close(to_fd)
+    finally:
+        calls.close(from_fd)
+
+
+def receive_document(calls: Syscalls, source: Path, target: Path) -> int:
+    """Copy a small object durably and compare what is on the disk; return its bytes.
+
+    Raises Corrupt, NotFound, OSError.
+    """
+    try:
+        data = calls.read_file(source, DOCUMENT_MAX)
+    except FileNotFoundError:
+        raise NotFound(f"{source.name} is missing") from None
+    return keep_document(calls, data, target)
+
+
+def keep_document(calls: Syscalls, data: bytes, target: Path) -> int:
+    """Write a small object durably and compare what is on the disk; return its bytes.
+
+    Raises Corrupt, OSError.
+    """
+    temporary = target.with_name(f".{target.name}.tmp")
+    calls.unlink(temporary)
+    try:
+        fd = calls.create(temporary, mode=0o400)
+        try:
+            calls.pwrite(fd, data, 0)
+            calls.fsync(fd)
+        finally:
+            calls.close(fd)
+        if read_past_cache(calls, temporary, len(data) + 1) != data:
+            raise Corrupt(f"{target} reads back other bytes than were written")
+        calls.rename(temporary, target)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            calls.unlink(temporary)
+        raise
+    calls.fsync_directory(target.parent)
+    return len(data)
+
+
+def read_past_cache(calls: Syscalls, path: Path, limit: int) -> bytes:
+    """Return a whole file from the disk, at most *limit* bytes.  Raises NotFound, OSError."""
+    try:
+        fd = calls.open_read(path)
+    except FileNotFoundError:
+        raise NotFound(f"{path.name} is missing") from None
+    try:
+        size = min(path.stat().st_size, limit)
+        calls.forget_cache(fd, 0, size)
+        return _read(calls, fd, 0, size)
+    finally:
+        calls.close(fd)
