@@ -245,13 +245,13 @@ class CopyVolume(LocalVolume):
         if piece.kind == "manifests":
             decode_manifest(piece.name, document)
 
-    def deliver(self, piece: Piece, target: Path) -> int:
+    def deliver(self, piece: Piece, target: Path, step: Step = go_on) -> int:
         """Bring a pack from here to *target*, durably, whole and proved; return its bytes.
 
-        Raises Corrupt, NotFound, OSError.
+        Raises Corrupt, NotFound, OSError, and what *step* raises.
         """
         source = piece_path(self.directory, piece)
-        return receive_pack(self._copy_calls, source, target, piece.name)
+        return receive_pack(self._copy_calls, source, target, piece.name, step)
 
     def pack_files(self) -> PackFiles:
         """Return what reads blocks out of the packs here."""
