@@ -124,6 +124,13 @@ class NotAuthenticated(CkptfsError):
     exit_code = 6
 
 
+class KeyMissing(CkptfsError):
+    """The key of a sealed copy is not here, or cannot be opened here."""
+
+    errno = _e.ENOKEY
+    exit_code = 6
+
+
 class NotAuthorised(CkptfsError):
     """A known user without the right."""
 
