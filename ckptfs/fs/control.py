@@ -47,6 +47,11 @@ class ControlFile(Generic[T]):
         return text
 
 
+def table_of(*rows: ControlFile[T]) -> dict[str, ControlFile[T]]:
+    """Return rows by name."""
+    return {row.name: row for row in rows}
+
+
 def parse_command(data: bytes) -> str:
     """Return the one command in *data*, the bytes of a single write(2).
 

@@ -1,148 +1,27 @@
 """THE TABLE: every control file of the service, of a job and of a version.
 
 This is the ABI.  ``docs/control-files.md`` is generated from it.  What a row
-prints is in `shows`, what a write does in `verbs`.
+prints is in `shows`, what a write does in `verbs`; the service's rows are in
+`service_files`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
 
 from . import shows, verbs
-from .control import ControlFile
-from .views import JobView, ServiceView, VersionView
+from .control import ControlFile, table_of
+from .service_files import SERVICE_FILES
+from .views import JobView, VersionView
 
-T = TypeVar("T")
-
-
-def _table(*rows: ControlFile[T]) -> dict[str, ControlFile[T]]:
-    return {row.name: row for row in rows}
+__all__ = ["JOB_FILES", "SERVICE_FILES", "VERSION_FILES"]
 
 
 def _last(name: str) -> Callable[[JobView], str]:
     return lambda view: shows.last_request(view, name)
 
 
-SERVICE_FILES: dict[str, ControlFile[ServiceView]] = _table(
-    ControlFile(
-        "version",
-        0o444,
-        "The program's version, and the number that is raised when a file or key here changes "
-        "meaning.",
-        "$ cat ctl/version\nckptfs 0.1.0\nabi 1",
-        shows.version,
-    ),
-    ControlFile(
-        "health",
-        0o444,
-        "`ok`, or one sentence per trouble with what to do about it.",
-        "$ cat ctl/health\nok",
-        shows.health,
-        pollable=True,
-    ),
-    ControlFile(
-        "checkpointers",
-        0o444,
-        "Every checkpointer this build knows, whether it works here, and if not, why (blanks "
-        "as `_`).",
-        "$ cat ctl/checkpointers\n"
-        "criu available=1 version=4.2.1 capabilities=file_locks,multithread,sockets",
-        shows.checkpointers,
-    ),
-    ControlFile(
-        "nodes",
-        0o444,
-        "The grid nodes: how many job units run there and which checkpointers work.",
-        "$ cat ctl/nodes\nn1 state=up units=3 load=0.4 checkpointers=criu",
-        shows.nodes,
-        pollable=True,
-    ),
-    ControlFile(
-        "submit",
-        0o666,
-        "Write the name of your own file in `ctl/spool/` (JSDL) to start it as a job; the "
-        "answer is the job's id.",
-        "$ cp heat.jsdl ctl/spool/\n"
-        "$ exec 3<>ctl/submit; echo heat.jsdl >&3; read -u3 job; echo $job\n"
-        "heat.42",
-        shows.last_submitted,
-        verbs.submit,
-        usage="echo NAME > submit: start the JSDL document ctl/spool/NAME as a job",
-        is_bare_verb=True,
-    ),
-    ControlFile(
-        "volumes",
-        0o644,
-        "The local volume and those that take copies; root writes `add [domain=WORD] DIR`, "
-        "`NAME drain`, `NAME up` or `NAME rm`.",
-        "$ cat ctl/volumes\n"
-        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%\n"
-        "# echo add domain=rack2 /mnt/copies > ctl/volumes\n"
-        "# echo copies drain > ctl/volumes",
-        shows.volumes,
-        verbs.change_volume,
-        pollable=True,
-    ),
-    ControlFile(
-        "degraded",
-        0o600,
-        "`0`, or `1` and why the store takes no more writes, then one line per damaged version; "
-        "`0` is accepted once it is mended.",
-        "# cat ctl/degraded\n"
-        "1 (1 version damaged)\n"
-        "heat.42/7 damaged (JobUnit_1/pages-1.img, block 17)",
-        shows.degraded,
-        verbs.clear_degraded,
-        pollable=True,
-    ),
-    ControlFile(
-        "scrub",
-        0o600,
-        "Write `1` to have every version read and proved in the background, those verified "
-        "longest ago first, or `stop`.",
-        "# echo 1 > ctl/scrub\n# cat ctl/scrub\nrunning 40%",
-        shows.scrub,
-        verbs.scrub,
-        pollable=True,
-        usage="echo 1 > scrub, or: stop",
-    ),
-    ControlFile(
-        "gc",
-        0o600,
-        "Write `1` to free what no version needs, `dry` to be answered what that would be and why; "
-        "`trash=empty` behind it takes removed versions along.",
-        "# echo 1 > ctl/gc\n# cat ctl/gc\nidle (freed 41231 bytes)",
-        shows.gc,
-        verbs.gc,
-        pollable=True,
-        usage="echo 1 > gc, or: dry, 1 trash=empty",
-    ),
-    ControlFile(
-        "stat",
-        0o444,
-        "Space, versions and jobs by state now, then what was counted since the service started.",
-        "$ grep stored ctl/stat\nstored_bytes 1073741824",
-        shows.service_stat,
-    ),
-    ControlFile(
-        "events",
-        0o444,
-        "Counters that only grow: poll it, then compare to see what happened and how often.",
-        "$ cat ctl/events\nsubmitted 3",
-        shows.service_events,
-        pollable=True,
-    ),
-    ControlFile(
-        "metrics",
-        0o444,
-        "The same figures as OpenMetrics text, for a monitoring system to scrape.",
-        "$ tail -2 ctl/metrics\nckptfs_submitted_total 3\n# EOF",
-        shows.metrics,
-    ),
-)
-
-JOB_FILES: dict[str, ControlFile[JobView]] = _table(
+JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
     ControlFile(
         "state",
         0o444,
@@ -335,7 +214,7 @@ JOB_FILES: dict[str, ControlFile[JobView]] = _table(
     ),
 )
 
-VERSION_FILES: dict[str, ControlFile[VersionView]] = _table(
+VERSION_FILES: dict[str, ControlFile[VersionView]] = table_of(
     ControlFile(
         "state",
         0o444,

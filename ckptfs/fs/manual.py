@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 
-from .control import WRITE_MAX, ControlFile
+from .control import WRITE_MAX, ControlFile, T
 from .handles import REFRESH_DEADLINE_S, STORE_DEADLINE_S
-from .interface import JOB_FILES, SERVICE_FILES, VERSION_FILES, T
+from .interface import JOB_FILES, SERVICE_FILES, VERSION_FILES
 from .spool import FILE_MAX_BYTES, KEEP_S, USER_MAX_BYTES, USER_MAX_FILES
 
 HEAD = f"""# Control files
