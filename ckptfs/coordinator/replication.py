@@ -1,7 +1,7 @@
 """Copies on volumes: when rounds run, what the jobs want, and what root asks of volumes.
 
 A round begins when a version appears or changes, when a volume or a level changes, and every half
-minute.  It gives way to checkpoints and restarts before each object.
+minute.  It gives way to checkpoints and restarts before each MiB.
 """
 
 from __future__ import annotations
@@ -116,6 +116,8 @@ class Replication:
                 await self._round()
             except (CkptfsError, OSError) as error:
                 log.error("replication: %s", error)
+            if self._copies.unfinished:
+                continue
             with trio.move_on_after(EVERY_S):
                 await self._wanted.wait()
 
@@ -138,11 +140,12 @@ class Replication:
         for job in store.jobs():
             for version in store.versions(job):
                 if store.damage(job, version):
-                    await self._pace()
+                    await self._pace(0)
                     await store.verify(job, version)
                     self._parts.registry.changed(job, version)
 
-    async def _pace(self) -> None:
+    async def _pace(self, _size: int) -> None:
+        """Return when bytes may be moved: never while a checkpoint or restart is under way."""
         while self._parts.registry.operations:
             self._released = trio.Event()
             await self._released.wait()

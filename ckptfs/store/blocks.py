@@ -11,6 +11,7 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
+from typing import Protocol
 
 import numpy as np
 
@@ -100,10 +101,22 @@ class PackFiles:
             self._open.clear()
 
 
+class PackSource(Protocol):
+    """Where a loader gets its packs.  Thread safe."""
+
+    def get(self, pack_id: str) -> PackFile:
+        """Return an open pack, proved to be sealed and the one of that name.  Raises Corrupt."""
+        ...
+
+    def drop(self, pack_id: str) -> None:
+        """Have the next use prove the pack again."""
+        ...
+
+
 class BlockLoader:
     """Verified blocks out of packs."""
 
-    def __init__(self, packs: PackFiles) -> None:
+    def __init__(self, packs: PackSource) -> None:
         self._packs = packs
         self.rescue: Callable[[Manifest, ManifestFile, int], memoryview | None] | None = None
 

@@ -7,7 +7,6 @@ volume holds is learnt from its listing, so nothing needs to be remembered over 
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
@@ -25,13 +24,12 @@ from ..errors import (
     NotFound,
 )
 from ..ids import JobId, Version
-from .attached import FRESH_S, Attached, state_of, within
+from .attached import FRESH_S, GONE, Attached, sentence_of, state_after_look, state_of, within
 from .blocks import BlockLoader, PackFiles
 from .copies_api import Pace, VolumeStatus
 from .copies_plan import (
     Holding,
     Key,
-    Move,
     Needs,
     Piece,
     count_copies,
@@ -47,24 +45,19 @@ from .copies_record import (
     decode_volumes,
     encode_volumes,
 )
-from .copy_volume import (
-    CopyVolume,
-    Listing,
-    piece_path,
-    split_head,
-)
+from .copy_volume import CopyVolume, Listing
+from .copying import Copier
 from .damage import DamageBook
 from .mending import Mender
+from .needs import NeedsBook
 from .packs import failure_of
-from .receiving import prove_pack
 from .superblock import Superblock
 from .syscalls import Syscalls, write_durably
 from .versions import Versions
 
 log = logging.getLogger(__name__)
 LOOK_S = 8.0  # for a look at a volume; a control write gives up at 10
-COPY_S = 30.0  # for one object, and on top:
-COPY_BYTES_PER_S = 4 << 20
+SLICE_S = 30.0  # of copying; then the volumes are looked at and the queue is put in order anew
 
 
 class Copies:
@@ -85,7 +78,8 @@ class Copies:
         self.local_domain = LOCAL
         self.trouble = ""
         self._volumes: dict[str, Attached] = {}
-        self._pieces: dict[Key, frozenset[Piece]] = {}  # of versions; never change
+        self.unfinished = False  # whether a round has left something that can be done now
+        self._book = NeedsBook(block.directory, versions)
         self._copies: dict[Key, int] = {}
         for record in self._read():
             self._volumes[record.name] = self._attach(record)
@@ -97,6 +91,15 @@ class Copies:
             packs=packs,
             loader=loader,
             volumes=lambda: self._volumes,
+        )
+        self._copier = Copier(
+            block.directory,
+            calls,
+            versions=versions,
+            damage=damage,
+            volumes=lambda: self._volumes,
+            failed=self._note_failure,
+            broken=self._mender.broken,
         )
 
     def _read(self) -> list[VolumeRecord]:
@@ -133,7 +136,7 @@ class Copies:
                 attached.listing.used_bytes,
                 attached.listing.free_bytes,
                 attached.record.directory,
-                attached.reason,
+                attached.reason or attached.alarm,
             )
             for name, attached in sorted(self._volumes.items())
         ]
@@ -141,11 +144,11 @@ class Copies:
     def _word(self, attached: Attached) -> str:
         if attached.record.draining and attached.state == "up":
             return "draining"
-        return attached.state
+        return "failing" if attached.alarm and attached.answers else attached.state
 
     def domains(self) -> int:
         """Return in how many failure domains copies can be, the store's own included."""
-        lasting = (a.record for a in self._volumes.values() if not a.record.draining)
+        lasting = (a.record for a in self._volumes.values() if a.stays)
         return len({self.local_domain} | {record.domain for record in lasting})
 
     def mended(self) -> int:
@@ -203,8 +206,8 @@ class Copies:
             raise Busy(f"drain {name} first: echo {name} drain > ctl/volumes")
         if attached.state not in {"missing", "up", "foreign"}:
             raise Busy(f"{name} is {attached.state}, so it is not known what it holds")
-        keys = self._keys()
-        needs = await trio.to_thread.run_sync(self._needs, keys)
+        keys = self._book.keys()
+        needs = await trio.to_thread.run_sync(self._book.of, keys)
         if attached.answers and (self._mender.broken or len(needs) < len(keys)):
             raise Busy(f"the store has damage that {name} may mend; see ctl/degraded")
         below = list(needed_elsewhere(name, needs, levels, self._holdings(), self.local_domain))
@@ -227,76 +230,53 @@ class Copies:
     async def round(self, levels: Mapping[JobId, int], pace: Pace) -> bool:
         """Look at every volume, mend the store, copy what is missing; whether anything changed.
 
-        *pace* is awaited before each object.
+        *pace* is awaited before each MiB.  Ends after half a minute of copying, `unfinished`, so
+        that what is most urgent by then comes first.
         """
+        self.unfinished = False
         if not self._volumes:
             self._copies.clear()
             return False
         before = (dict(self._copies), self.rows())
-        async with trio.open_nursery() as nursery:
-            for name in list(self._volumes):
-                nursery.start_soon(self._look, name)
-        needs = await trio.to_thread.run_sync(self._needs, self._keys())
-        suspects = {Piece("packs", name) for name in self._damage.quarantined()}
-        self._mender.broken |= suspects & frozenset[Piece]().union(*needs.values())
-        for piece in sorted(self._mender.broken.copy()):
-            await pace()
-            await self._mender.mend(piece)
+        await self._look_at_all()
+        needs = await trio.to_thread.run_sync(self._book.of, self._book.keys())
+        await self._mend(needs, pace)
         self._recount(needs)
-        failed: set[str] = set()
-        for move in plan_moves(needs, levels, self._holdings(), self.local_domain):
-            if move.volume not in failed:
-                await pace()
-                if not await self._carry_out(move):
-                    failed.add(move.volume)
-                elif move.piece.kind == "heads":
-                    self._recount(needs)
+        await self._copy(needs, levels, pace)
         self._recount(needs)
         return before != (self._copies, self.rows())
 
-    def _keys(self) -> list[Key]:
-        jobs = self._versions.jobs()
-        return [(job, version) for job in jobs for version in self._versions.versions(job)]
+    async def _look_at_all(self) -> None:
+        async with trio.open_nursery() as nursery:
+            for name in list(self._volumes):
+                nursery.start_soon(self._look, name)
 
-    def _needs(self, keys: Sequence[Key]) -> Needs:
-        """Return the objects of each version that can be read.  Worker thread."""
-        found: dict[Key, frozenset[Piece]] = {}
-        for key in keys:
-            if key not in self._pieces:
-                with contextlib.suppress(CkptfsError):
-                    self._pieces[key] = self._pieces_of(*key)
-            if key in self._pieces:
-                found[key] = self._pieces[key]
-        for key in self._pieces.keys() - set(keys):
-            self._pieces.pop(key, None)
-        return found
+    async def _mend(self, needs: Needs, pace: Pace) -> None:
+        broken = self._mender.broken
+        broken |= self._book.unreadable
+        self._book.unreadable.clear()
+        suspects = {Piece("packs", name) for name in self._damage.quarantined()}
+        broken |= suspects & frozenset[Piece]().union(*needs.values())
+        for piece in sorted(broken.copy()):
+            await self._mender.mend(piece, pace)
 
-    def _pieces_of(self, job: JobId, version: Version) -> frozenset[Piece]:
-        head_piece = Piece("heads", f"{job}@{version}")
-        try:
-            head = self._versions.load_head(job, version)
-        except Corrupt:
-            self._mender.broken.add(head_piece)
-            raise
-        pieces = {head_piece}
-        for manifest_id in {file.manifest.partition(":")[0] for file in head.files}:
-            manifest = self._versions.load_manifest(manifest_id)
-            pieces |= {Piece("manifests", manifest_id)}
-            pieces |= {Piece("packs", pack) for pack in manifest.packs}
-            if piece_path(self._directory, Piece("tables", manifest_id)).is_file():
-                pieces.add(Piece("tables", manifest_id))
-        return frozenset(pieces)
+    async def _copy(self, needs: Needs, levels: Mapping[JobId, int], pace: Pace) -> None:
+        end_s = trio.current_time() + SLICE_S
+        failed: set[str] = set()
+        for move in plan_moves(needs, levels, self._holdings(), self.local_domain):
+            if move.volume in failed or move.volume not in self._volumes:
+                continue
+            if trio.current_time() > end_s:
+                self.unfinished = True
+                return
+            await pace(0)
+            if not await self._copier.carry_out(move, pace):
+                failed.add(move.volume)
+            elif move.piece.kind == "heads":
+                self._recount(needs)
 
     def _holdings(self) -> dict[str, Holding]:
-        return {
-            name: Holding(
-                a.record.domain,
-                a.listing.held if a.answers else frozenset(),
-                a.state == "up" and not a.record.draining,
-                not a.record.draining,
-            )
-            for name, a in self._volumes.items()
-        }
+        return {name: attached.holding for name, attached in self._volumes.items()}
 
     def _recount(self, needs: Needs) -> None:
         holdings = self._holdings()
@@ -314,80 +294,38 @@ class Copies:
         """Find out whether a volume is there and what it holds."""
         attached = self._volumes[name]
         now_s = trio.current_time()
-        was_there = attached.state not in {"missing", "slow", "stale"}
-        relist = not was_there or now_s - attached.listed_s > FRESH_S
+        relist = attached.state in GONE | {"stale"} or now_s - attached.listed_s > FRESH_S
 
-        def look() -> Listing | None:
-            found = attached.volume.check(self._store_id)
-            if found != attached.record.volume_id:
+        def look() -> tuple[Listing | None, bool, int]:
+            volume = attached.volume
+            if volume.check(self._store_id) != attached.record.volume_id:
                 raise Busy(f"{attached.record.directory} holds another volume of this store")
-            return attached.volume.listing() if relist else None
+            free, _ = volume.free_and_total()
+            return volume.listing() if relist else None, volume.is_readonly(), free
 
         try:
-            listing = await within(LOOK_S, attached.turn, look, name)
+            listing, readonly, free = await within(LOOK_S, attached.turn, look, name)
         except (CkptfsError, OSError) as error:
-            self._note_failure(name, error, looking=True)
+            self._note_failure(name, error)
             return
         if listing is not None:
             attached.listing, attached.listed_s = listing, now_s
-        if listing is not None or attached.state not in {"full", "readonly"}:
-            attached.state, attached.reason = "up", ""
+        state = state_after_look(
+            attached, readonly=readonly, free_bytes=free, listed=listing is not None
+        )
+        if state == "readonly":
+            attached.reason = "its file system is mounted read-only"
+        elif state == "up":
+            attached.reason = ""
+        attached.state = state
 
-    def _note_failure(self, name: str, error: Exception, *, looking: bool = False) -> None:
+    def _note_failure(self, name: str, error: Exception) -> None:
         attached = self._volumes[name]
-        attached.state, attached.reason = state_of(error), str(error)
-        log.warning("volume %s is %s: %s", name, attached.state, error)
-        if not attached.answers:  # it will be another when it comes back
+        attached.state, attached.reason = state_of(error), sentence_of(error)
+        log.warning("volume %s is %s: %s", name, attached.state, attached.reason)
+        if attached.state in GONE:  # it will be another when it comes back
             fresh = self._attach(attached.record)
             fresh.state, fresh.reason = attached.state, attached.reason
             fresh.turn = attached.turn  # a thread may still hang in there
+            fresh.bad, fresh.alarm = attached.bad, attached.alarm
             self._volumes[name] = fresh
-
-    async def _carry_out(self, move: Move) -> bool:
-        """Copy one object; False when the volume can take no more for now."""
-        attached = self._volumes[move.volume]
-        source = piece_path(self._directory, move.piece)
-
-        def copy() -> int:
-            self._prove_document(move.piece)
-            return attached.volume.receive(source, move.piece)
-
-        try:
-            size = source.stat().st_size
-            await within(COPY_S + size / COPY_BYTES_PER_S, attached.turn, copy, move.volume)
-        except (NotFound, FileNotFoundError):
-            if source.exists():
-                self._note_failure(move.volume, NotFound("the volume vanished"))
-                return False
-            return True  # collected meanwhile, or missing: found by whoever reads it
-        except Corrupt as error:
-            return await self._judge(move, error)
-        except (CkptfsError, OSError) as error:
-            self._note_failure(move.volume, error)
-            return False
-        attached.listing = replace(
-            attached.listing,
-            held=attached.listing.held | {move.piece},
-            used_bytes=attached.listing.used_bytes + size,
-            free_bytes=max(0, attached.listing.free_bytes - size),
-        )
-        return True
-
-    def _prove_document(self, piece: Piece) -> None:
-        if piece.kind == "heads":
-            self._versions.load_head(*split_head(piece.name))
-        elif piece.kind == "manifests":
-            self._versions.read_manifest(piece.name)
-
-    async def _judge(self, move: Move, error: Corrupt) -> bool:
-        """Tell a damaged original from a volume that does not keep what it is given."""
-        if move.piece.kind == "packs":
-            path = piece_path(self._directory, move.piece)
-            try:
-                await trio.to_thread.run_sync(prove_pack, self._calls, path, move.piece.name)
-            except (Corrupt, NotFound, OSError):
-                self._damage.quarantine(move.piece.name)
-                self._mender.broken.add(move.piece)
-                return True
-        self._note_failure(move.volume, error)
-        return False

@@ -9,7 +9,7 @@ from typing import Protocol
 from ..errors import NotFound, Unsupported
 from ..ids import JobId, Version
 
-Pace = Callable[[], Awaitable[None]]  # returns when the next object may be copied
+Pace = Callable[[int], Awaitable[None]]  # bytes about to be copied; returns when they may be
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class CopiesPort(Protocol):
 
     local_domain: str
     trouble: str  # sentence, or nothing
+    unfinished: bool  # whether the last round has left something that can be done now
 
     def rows(self) -> Sequence[VolumeStatus]:
         """Return what is known of each volume; asks none."""
@@ -73,6 +74,7 @@ class NoCopies:
 
     local_domain = "local"
     trouble = ""
+    unfinished = False
 
     def rows(self) -> Sequence[VolumeStatus]:
         """See CopiesPort."""

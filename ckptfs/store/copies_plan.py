@@ -1,9 +1,9 @@
 """Which object should be copied to which volume, and how many copies a version has.  Pure.
 
 A version's copy counts when one volume holds all of its objects, and only one per failure domain
-counts.  What is missing is ordered by version: those with the fewest copies first, among them those
-whose objects most other versions need too; of one version packs first and the head last, so that a
-volume that holds a head holds the version.
+counts.  What is missing is ordered by version: those with the fewest copies first, among them
+those whose objects most other versions need too, then the newest of a job; of one version packs
+first and the head last, so that a volume that holds a head holds the version.
 """
 
 from __future__ import annotations
@@ -73,13 +73,14 @@ def plan_moves(
 ) -> list[Move]:
     """Return what to copy, most urgent first."""
     affected = Counter(piece for pieces in needs.values() for piece in pieces)
-    ranked: list[tuple[int, int, Key]] = []
+    ranked: list[tuple[int, int, JobId, int, Key]] = []
     for key, pieces in needs.items():
         copies = 1 + len(domains_of(pieces, holdings, lasting=True) - {local_domain})
         if copies < levels.get(key[0], 1):
-            ranked.append((copies, -max(affected[piece] for piece in pieces), key))
+            most = max(affected[piece] for piece in pieces)
+            ranked.append((copies, -most, key[0], -key[1], key))
     moves: dict[Move, None] = {}
-    for copies, _, key in sorted(ranked):
+    for copies, _, _, _, key in sorted(ranked):
         wanted = levels[key[0]] - copies
         for volume in _targets(needs[key], holdings, local_domain)[:wanted]:
             missing = needs[key] - holdings[volume].held

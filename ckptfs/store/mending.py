@@ -9,20 +9,35 @@ from functools import partial
 from pathlib import Path
 
 from ..errors import CkptfsError
-from .attached import Attached, hurry, within
-from .blocks import BlockLoader, PackFiles
+from .attached import Attached, Hold, held_up, hurry
+from .blocks import BlockLoader, PackFile, PackFiles, PackSource
 from .copies_plan import Piece
 from .copy_volume import piece_path, split_head
 from .damage import DamageBook
 from .manifest import Manifest, ManifestFile, decode_manifest
-from .receiving import keep_document
+from .receiving import Step, keep_document
 from .syscalls import Syscalls
 from .versions import Versions
 
 log = logging.getLogger(__name__)
-RESCUE_S = 5.0  # for a reader that waits for a good block
-DOCUMENT_S = 1.0  # for a manifest, which a reader on the trio thread waits for
+RESCUE_S = 5.0  # for a block that a reader waits for
+DOCUMENT_S = 2.0  # for a manifest; readers wait for it in a thread
 MEND_S = 120.0  # for one object
+
+
+class Patchwork:
+    """Packs for one block: this store's where they are sound, volumes' where they are not."""
+
+    def __init__(self, here: PackFiles, elsewhere: Mapping[str, PackSource]) -> None:
+        self._here, self._elsewhere = here, elsewhere
+
+    def get(self, pack_id: str) -> PackFile:
+        """Return an open pack.  Raises Corrupt."""
+        return self._elsewhere.get(pack_id, self._here).get(pack_id)
+
+    def drop(self, pack_id: str) -> None:
+        """Have the next use prove the pack again."""
+        self._elsewhere.get(pack_id, self._here).drop(pack_id)
 
 
 class Mender:
@@ -47,13 +62,17 @@ class Mender:
         loader.rescue = self._rescue
         versions.rescue = self._rescue_manifest
 
-    async def mend(self, piece: Piece) -> None:
+    async def mend(self, piece: Piece, hold: Hold) -> None:
         """Fetch a damaged object of the store back from a volume that holds a proved copy."""
         for name, attached in sorted(self._volumes().items()):
-            if not attached.answers or piece not in attached.listing.held:
+            if not attached.readable or piece not in attached.held:
                 continue
+
+            def fetch(step: Step, source: Attached = attached) -> None:
+                self._fetch(source, piece, step)
+
             try:
-                await within(MEND_S, attached.turn, partial(self._fetch, attached, piece), name)
+                await held_up(MEND_S, attached.turn, fetch, name, hold)
             except (CkptfsError, OSError) as error:
                 log.warning("%s %s could not be mended from %s: %s", *_words(piece), name, error)
                 continue
@@ -62,12 +81,12 @@ class Mender:
             log.info("%s %s was mended from volume %s", *_words(piece), name)
             return
 
-    def _fetch(self, attached: Attached, piece: Piece) -> None:
+    def _fetch(self, attached: Attached, piece: Piece, step: Step) -> None:
         """Worker thread."""
         target = piece_path(self._directory, piece)
         self._calls.mkdir(target.parent)
         if piece.kind == "packs":
-            attached.volume.deliver(piece, target)
+            attached.volume.deliver(piece, target, step)
             self._packs.drop(piece.name)
             self._damage.release(piece.name)
             return
@@ -79,23 +98,38 @@ class Mender:
         keep_document(self._calls, document, target)
 
     def _rescue(self, manifest: Manifest, file: ManifestFile, block: int) -> memoryview | None:
-        """Return a good block from a volume, None when none has one.  Reading threads."""
-        for pack in self._loader.suspects(manifest, file, block):
+        """Return a good block, its bad packs replaced by those of volumes; None when there is none.
+
+        Each bad pack may come from another volume.  Reading threads.
+        """
+        suspects = self._loader.suspects(manifest, file, block)
+        for pack in suspects:
             self._damage.quarantine(pack)
             self.broken.add(Piece("packs", pack))
-        for attached in list(self._volumes().values()):
-            if attached.answers:
-                loader = BlockLoader(attached.packs)
+        found: dict[str, PackSource] = {}
+        for attached in self._readable():
+            if missing := [pack for pack in suspects if pack not in found]:
+                source = Patchwork(self._packs, found | dict.fromkeys(missing, attached.packs))
+                probe = partial(BlockLoader(source).suspects, manifest, file, block)
                 with contextlib.suppress(CkptfsError, OSError):
-                    return hurry(RESCUE_S, partial(loader.load, manifest, file, block))
+                    still_bad = hurry(RESCUE_S, probe)
+                    found |= {pack: attached.packs for pack in missing if pack not in still_bad}
+        patched = BlockLoader(Patchwork(self._packs, found))
+        with contextlib.suppress(CkptfsError, OSError):
+            return hurry(RESCUE_S, partial(patched.load, manifest, file, block))
         return None
 
+    def _readable(self) -> list[Attached]:
+        """Those that may be asked, those that have never returned wrong bytes first."""
+        readable = [attached for attached in self._volumes().values() if attached.readable]
+        return sorted(readable, key=lambda attached: not attached.answers)
+
     def _rescue_manifest(self, manifest_id: str) -> Manifest | None:
-        """Return a manifest from a volume, None when none has it.  Any thread."""
+        """Return a manifest from a volume, None when none has it.  Worker threads."""
         piece = Piece("manifests", manifest_id)
         self.broken.add(piece)
-        for attached in list(self._volumes().values()):
-            if attached.answers and piece in attached.listing.held:
+        for attached in self._readable():
+            if piece in attached.held:
                 with contextlib.suppress(CkptfsError, OSError):
                     document = hurry(DOCUMENT_S, partial(attached.volume.fetch, piece))
                     return decode_manifest(manifest_id, document)

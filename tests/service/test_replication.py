@@ -33,7 +33,7 @@ class FakeCopies(NoCopies):
         return name
 
     async def round(self, levels, pace):
-        await pace()
+        await pace(0)
         self.heard.append(dict(levels))
         wanted = {
             (job, version): min(level, self.domains())

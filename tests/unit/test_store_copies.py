@@ -7,12 +7,15 @@ import threading
 
 import pytest
 import trio
+import trio.testing
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from ckptfs.errors import Busy, Corrupt, Exists, InvalidInput, NotFound
 from ckptfs.ids import JobId, Version
 from ckptfs.store import copies as copies_module
+from ckptfs.store import copying as copying_module
+from ckptfs.store.attached import held_up
 from ckptfs.store.copies_plan import Holding, Piece, count_copies, plan_moves
 from ckptfs.store.store import open_store
 from tests.store_kit import JOB, MIB, FaultyCalls, dirtied, full, load, noise, save
@@ -20,7 +23,7 @@ from tests.store_kit import JOB, MIB, FaultyCalls, dirtied, full, load, noise, s
 DATA = noise(2 * MIB)
 
 
-async def no_pace() -> None:
+async def no_pace(_size: int) -> None:
     await trio.lowlevel.checkpoint()
 
 
@@ -273,6 +276,104 @@ async def test_a_crash_while_copying_leaves_nothing_that_counts(store, places):
         assert not list((places / "b").rglob("*.tmp"))
     finally:
         again.close()
+
+
+async def test_bad_pages_of_one_block_come_from_different_volumes(store, places):
+    await save(store, {"a": DATA})
+    changed = dirtied(DATA, 60, 3)
+    await save(store, {"a": changed}, version=2)
+    for name in ("b", "c"):
+        await store.copies.add(str(places / name))
+    await store.copies.round({JOB: 3}, no_pace)
+    for pack in packs_of(places / "store"):
+        flip(pack)
+    first, second = (pack.name for pack in packs_of(places / "store"))
+    flip(places / "b/packs" / first[:2] / first)
+    flip(places / "c/packs" / second[:2] / second)
+    store._packs.clear()
+    assert await load(store, "a", version=2) == changed
+    await store.copies.round({JOB: 3}, no_pace)
+    assert store.copies.mended() == 2
+    store._packs.clear()
+    assert await load(store, "a") == DATA
+
+
+async def test_copying_stands_still_within_an_object(store, places):
+    await save(store, {"a": DATA})
+    await store.copies.add(str(places / "b"))
+    seen, frozen, go_on = [], trio.Event(), trio.Event()
+
+    async def pace(size):
+        seen.append(size)
+        if len([each for each in seen if each]) == 2:  # the second MiB of the pack
+            frozen.set()
+            await go_on.wait()
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(store.copies.round, {JOB: 2}, pace)
+        await frozen.wait()
+        assert store.copies.count(JOB, Version(1)) == 1
+        (torn,) = (places / "b").rglob("packs/*/.*.tmp")
+        size = torn.stat().st_size
+        await trio.testing.wait_all_tasks_blocked()
+        assert torn.stat().st_size == size == MIB
+        go_on.set()
+    assert store.copies.count(JOB, Version(1)) == 2
+
+
+async def test_a_copy_that_was_given_up_ends_at_its_next_mib(store, places, monkeypatch):
+    await save(store, {"a": DATA})
+    await store.copies.add(str(places / "b"))
+    monkeypatch.setattr(copying_module, "COPY_S", 0.0)
+    monkeypatch.setattr(copying_module, "COPY_BYTES_PER_S", 1 << 40)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert words(store) == {"b": "slow"}
+    monkeypatch.undo()
+    await store.copies.round({JOB: 2}, no_pace)  # waits for the thread that was given up
+    assert store.copies.count(JOB, Version(1)) == 2
+    assert not list((places / "b").rglob("*.tmp"))
+
+
+async def test_the_time_it_stands_still_is_not_held_against_a_volume(autojump_clock):
+    async def hold(_size):
+        await trio.sleep(3600)
+
+    def work(step):
+        for _ in range(5):
+            step(MIB)
+        return "done"
+
+    turn = trio.CapacityLimiter(1)
+    assert await held_up(1.0, turn, work, "b", hold) == "done"
+
+
+async def test_a_round_ends_so_that_what_is_urgent_by_then_comes_first(store, places, monkeypatch):
+    await save(store, {"a": DATA})
+    await store.copies.add(str(places / "b"))
+    monkeypatch.setattr(copies_module, "SLICE_S", -1.0)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.unfinished
+    monkeypatch.undo()
+    await store.copies.round({JOB: 2}, no_pace)
+    assert not store.copies.unfinished
+
+
+def test_the_fewest_copies_come_first_then_what_most_need_then_the_newest():
+    shared, head = Piece("packs", "s"), [Piece("heads", f"j.1@{n}") for n in range(5)]
+    job = JobId("j.1")
+    needs = {
+        (job, Version(1)): frozenset({shared, head[1]}),
+        (job, Version(2)): frozenset({shared, head[2]}),
+        (job, Version(3)): frozenset({head[3]}),
+        (job, Version(4)): frozenset({head[4]}),
+    }
+    holdings = {
+        "b": Holding("b", frozenset({head[4]}), True, True),
+        "c": Holding("c", frozenset(), True, True),
+    }
+    moves = plan_moves(needs, {job: 3}, holdings, "here")
+    order = [move.piece.name for move in moves if move.piece.kind == "heads"]
+    assert order == ["j.1@2", "j.1@2", "j.1@1", "j.1@1", "j.1@3", "j.1@3", "j.1@4"]
 
 
 PIECES = [Piece("packs", name) for name in "pqr"] + [Piece("heads", f"j.1@{n}") for n in "12"]
