@@ -13,6 +13,8 @@ from ..errors import Corrupt, InvalidInput
 FILE = "volumes.json"
 FILE_MAX = 1 << 20
 LOCAL = "local"
+PLAIN, COMPRESS, ENCRYPT = "plain", "compress", "encrypt"  # how copies lie on a volume
+SEALS = (PLAIN, COMPRESS, ENCRYPT)  # encrypt compresses as well
 _WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,31}\Z")
 
 
@@ -25,12 +27,20 @@ class VolumeRecord:
     domain: str
     volume_id: str  # of its VOLUME file
     draining: bool = False
+    seal: str = PLAIN
 
 
 def check_word(text: str, what: str) -> str:
     """Return *text* when it may name a volume or a domain.  Raises InvalidInput."""
     if not _WORD.match(text):
         raise InvalidInput(f"{what} is up to 32 letters, digits, _ . -, not {text!r}")
+    return text
+
+
+def check_seal(text: str) -> str:
+    """Return *text* when copies may be kept that way.  Raises InvalidInput."""
+    if text not in SEALS:
+        raise InvalidInput(f"copies are {', '.join(SEALS)}, not {text!r}")
     return text
 
 
@@ -55,6 +65,7 @@ def decode_volumes(document: bytes) -> list[VolumeRecord]:
                 check_word(str(row["domain"]), "a domain"),
                 str(row["volume_id"]),
                 bool(row["draining"]),
+                check_seal(str(row.get("seal", PLAIN))),
             )
             for row in read["volumes"]
         ]

@@ -23,6 +23,7 @@ from ..ids import JobId, Version, parse_job_id
 from . import layout
 from .blocks import PackFiles
 from .copies_plan import RANK, Piece, PieceKind
+from .copies_record import ENCRYPT, PLAIN
 from .manifest import decode_manifest
 from .receiving import (
     DOCUMENT_MAX,
@@ -39,7 +40,8 @@ from .volume import LocalVolume
 
 MARKER = "VOLUME"
 MARKER_MAX = 1 << 12
-FORMAT = 1
+FORMAT = 1  # of a plain volume
+FORMAT_SEALED = 2  # so that nobody takes its objects for damaged plain ones
 OBJECTS: Mapping[str, tuple[PieceKind, ...]] = {
     "packs": ("packs",),
     "manifests": ("manifests", "tables"),
@@ -59,6 +61,7 @@ class Listing:
     free_bytes: int
     strangers: tuple[str, ...] = ()
     torn: tuple[Path, ...] = ()
+    plain_bytes: int = 0  # of a sealed volume: what its objects have unsealed
 
 
 def split_head(name: str) -> tuple[JobId, Version]:
@@ -93,9 +96,10 @@ def _piece_of(kinds: tuple[PieceKind, ...], fan: str, name: str) -> Piece | None
 class CopyVolume(LocalVolume):
     """See the top of this file; a Volume as any other, and heads beside."""
 
-    def __init__(self, directory: Path, calls: Syscalls, domain: str) -> None:
+    def __init__(self, directory: Path, calls: Syscalls, domain: str, seal: str = PLAIN) -> None:
         super().__init__(directory, calls, domain)
         self._copy_calls = calls
+        self.seal = seal
         self._copy_sizes: dict[Piece, int] = {}
 
     def claim(self, store_id: str) -> str:
@@ -112,13 +116,15 @@ class CopyVolume(LocalVolume):
         with contextlib.suppress(NotFound):
             return self.check(store_id)
         strangers = {entry.name for entry in self._copy_calls.scan(self.directory)}
-        strangers -= {"lost+found", "packs", "manifests", "heads", f".{MARKER}.tmp"}
+        strangers -= {"lost+found", "packs", "manifests", "heads", "keys", f".{MARKER}.tmp"}
         if strangers:
             raise NotEmpty(f"{self.directory} is not empty: it holds {min(strangers)!r}")
-        for name in ("packs", "manifests", "heads"):
+        for name in ("packs", "manifests", "heads", "keys")[: 3 + (self.seal == ENCRYPT)]:
             self._copy_calls.mkdir(self.directory / name)
         volume_id = secrets.token_hex(16)
         document = {"format": FORMAT, "store": store_id, "volume": volume_id}
+        if self.seal != PLAIN:
+            document |= {"format": FORMAT_SEALED, "seal": self.seal}
         write_durably(
             self._copy_calls, self.directory / MARKER, json.dumps(document).encode() + b"\n"
         )
@@ -135,12 +141,17 @@ class CopyVolume(LocalVolume):
         try:
             row = cast("dict[str, Any]", json.loads(raw))
             number, owner, volume_id = int(row["format"]), str(row["store"]), str(row["volume"])
+            seal = str(row.get("seal", PLAIN))
         except (ValueError, KeyError, TypeError) as error:
             raise Corrupt(f"{self.directory}/{MARKER} does not parse") from error
-        if number > FORMAT:
-            raise CannotRun(f"{self.directory} has format {number}, this ckptfs reads {FORMAT}")
+        if number > FORMAT_SEALED:
+            raise CannotRun(
+                f"{self.directory} has format {number}, this ckptfs reads {FORMAT_SEALED}"
+            )
         if owner != store_id:
             raise Busy(f"{self.directory} belongs to another store")
+        if seal != self.seal:
+            raise Busy(f"the copies in {self.directory} are kept {seal}, not {self.seal}")
         return volume_id
 
     def listing(self) -> Listing:
@@ -185,9 +196,10 @@ class CopyVolume(LocalVolume):
         """Whether the file system takes no changes now.  Raises OSError."""
         return bool(os.statvfs(self.directory).f_flag & os.ST_RDONLY)
 
-    def receive(self, source: Path, piece: Piece, step: Step = go_on) -> int:
-        """Take a copy of the object at *source*, proved; return its bytes.
+    def receive(self, source: Path, piece: Piece, step: Step = go_on, owner: str = "") -> int:
+        """Take a copy of the object at *source*, proved; return the bytes it takes here.
 
+        *owner*: whose versions need it, for a volume that seals with their keys.
         *step* is told each MiB before it is written or read back, and may wait.
         Raises Corrupt (what was read back is not what was sent), NotFound (no source), OSError,
         and what *step* raises.

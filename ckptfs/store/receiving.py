@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import Corrupt, NotFound
@@ -42,38 +43,53 @@ def prove_pack(calls: Syscalls, path: Path, name: str, step: Step = go_on) -> Fo
     try:
         size = path.stat().st_size
         calls.forget_cache(fd, 0, size)
-        trailer = _read(calls, fd, max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
-        at, length, digest = decode_trailer(trailer, size)
-        footer = decode_footer(_read(calls, fd, at, length), digest, name)
-        for number, checksum in enumerate(footer.regions):
-            start = number * REGION
-            step(REGION)
-            part = _read(calls, fd, start, min(REGION, footer.data_end - start))
-            if region_checksum(part) != checksum:
-                raise Corrupt(f"region {number} of pack {name} does not match its checksum")
-        return footer
+        return prove_pack_bytes(partial(read_part, calls, fd), size, name, step)
     finally:
         calls.close(fd)
 
 
-def _read(calls: Syscalls, fd: int, offset: int, size: int) -> bytes:
+def prove_pack_bytes(
+    read: Callable[[int, int], bytes], size: int, name: str, step: Step = go_on
+) -> Footer:
+    """Prove a pack of *size* bytes; *read*: offset, size → bytes.  Raises Corrupt, OSError."""
+    trailer = read(max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
+    at, length, digest = decode_trailer(trailer, size)
+    footer = decode_footer(read(at, length), digest, name)
+    for number, checksum in enumerate(footer.regions):
+        start = number * REGION
+        step(REGION)
+        part = read(start, min(REGION, footer.data_end - start))
+        if region_checksum(part) != checksum:
+            raise Corrupt(f"region {number} of pack {name} does not match its checksum")
+    return footer
+
+
+def read_part(calls: Syscalls, fd: int, offset: int, size: int) -> bytes:
+    """Return exactly these bytes of a file.  Raises Corrupt, OSError."""
     buffer = bytearray(size)
     if calls.pread_into(fd, memoryview(buffer), offset) != size:
         raise Corrupt("a pack is shorter than it says")
     return bytes(buffer)
 
 
-def receive_pack(calls: Syscalls, source: Path, target: Path, name: str, step: Step = go_on) -> int:
-    """Copy a pack durably, whole and proved, or not at all; return its bytes.
+def land(
+    calls: Syscalls, target: Path, write: Callable[[int], int], prove: Callable[[Path], object]
+) -> int:
+    """Make a file durably, whole and proved, or not at all; return its bytes.
 
-    Raises Corrupt (what arrived is not what the name says), NotFound, OSError, and what *step*
-    raises.
+    *write* fills a descriptor and returns how many bytes, *prove* reads them back from the path it
+    is given.  Raises OSError and what the two raise.
     """
     temporary = target.with_name(f".{target.name}.tmp")
     calls.unlink(temporary)
     try:
-        size = _copy(calls, source, temporary, step)
-        prove_pack(calls, temporary, name, step)
+        fd = calls.create(temporary, mode=0o400)
+        try:
+            size = write(fd)
+            calls.fsync(fd)
+        finally:
+            calls.close(fd)
+        prove(temporary)
         calls.rename(temporary, target)
     except BaseException:
         with contextlib.suppress(OSError):
@@ -83,25 +99,33 @@ def receive_pack(calls: Syscalls, source: Path, target: Path, name: str, step: S
     return size
 
 
-def _copy(calls: Syscalls, source: Path, target: Path, step: Step) -> int:
+def receive_pack(calls: Syscalls, source: Path, target: Path, name: str, step: Step = go_on) -> int:
+    """Copy a pack durably, whole and proved, or not at all; return its bytes.
+
+    Raises Corrupt (what arrived is not what the name says), NotFound, OSError, and what *step*
+    raises.
+    """
+
+    def write(fd: int) -> int:
+        return _copy(calls, source, fd, step)
+
+    return land(calls, target, write, lambda path: prove_pack(calls, path, name, step))
+
+
+def _copy(calls: Syscalls, source: Path, to_fd: int, step: Step) -> int:
     try:
         from_fd = calls.open_read(source)
     except FileNotFoundError:
         raise NotFound(f"{source.name} is missing") from None
     try:
-        to_fd = calls.create(target, mode=0o400)
-        try:
-            buffer, at = memoryview(bytearray(REGION)), 0
-            while got := calls.pread_into(from_fd, buffer, at):
-                step(got)
-                calls.pwrite(to_fd, buffer[:got], at)
-                at += got
-                if at % SYNC_EVERY == 0:
-                    calls.fdatasync(to_fd)
-            calls.fsync(to_fd)
-            return at
-        finally:
-            calls.close(to_fd)
+        buffer, at = memoryview(bytearray(REGION)), 0
+        while got := calls.pread_into(from_fd, buffer, at):
+            step(got)
+            calls.pwrite(to_fd, buffer[:got], at)
+            at += got
+            if at % SYNC_EVERY == 0:
+                calls.fdatasync(to_fd)
+        return at
     finally:
         calls.close(from_fd)
 
@@ -123,24 +147,16 @@ def keep_document(calls: Syscalls, data: bytes, target: Path) -> int:
 
     Raises Corrupt, OSError.
     """
-    temporary = target.with_name(f".{target.name}.tmp")
-    calls.unlink(temporary)
-    try:
-        fd = calls.create(temporary, mode=0o400)
-        try:
-            calls.pwrite(fd, data, 0)
-            calls.fsync(fd)
-        finally:
-            calls.close(fd)
-        if read_past_cache(calls, temporary, len(data) + 1) != data:
+
+    def write(fd: int) -> int:
+        calls.pwrite(fd, data, 0)
+        return len(data)
+
+    def prove(path: Path) -> None:
+        if read_past_cache(calls, path, len(data) + 1) != data:
             raise Corrupt(f"{target} reads back other bytes than were written")
-        calls.rename(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            calls.unlink(temporary)
-        raise
-    calls.fsync_directory(target.parent)
-    return len(data)
+
+    return land(calls, target, write, prove)
 
 
 def read_past_cache(calls: Syscalls, path: Path, limit: int) -> bytes:
@@ -152,6 +168,6 @@ def read_past_cache(calls: Syscalls, path: Path, limit: int) -> bytes:
     try:
         size = min(path.stat().st_size, limit)
         calls.forget_cache(fd, 0, size)
-        return _read(calls, fd, 0, size)
+        return read_part(calls, fd, 0, size)
     finally:
         calls.close(fd)

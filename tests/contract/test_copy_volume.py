@@ -40,8 +40,8 @@ class TestCopyVolume(VolumeSuite):
         marker = volume.directory / MARKER
         row = json.loads(marker.read_text())
         marker.chmod(0o600)
-        marker.write_text(json.dumps(row | {"format": 2}))
-        with pytest.raises(CannotRun, match="format 2"):
+        marker.write_text(json.dumps(row | {"format": 3}))
+        with pytest.raises(CannotRun, match="format 3"):
             volume.check("a store")
         marker.write_text("{")
         with pytest.raises(Corrupt):

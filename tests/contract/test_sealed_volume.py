@@ -1,0 +1,262 @@
+"""Volumes whose objects are compressed or encrypted: the contract, and what the sealing adds."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+import pytest
+
+from ckptfs.errors import Busy, Corrupt, KeyMissing
+from ckptfs.store import key_wrapping
+from ckptfs.store.copies_plan import Piece
+from ckptfs.store.copy_volume import CopyVolume, piece_path
+from ckptfs.store.keyring import KeyRing
+from ckptfs.store.sealed_volume import SealedVolume
+from ckptfs.store.syscalls import Syscalls
+from tests.contract.volume_suite import KINDS, NAME, OTHER, VolumeSuite
+from tests.store_kit import MIB, noise
+
+HEAD = Piece("heads", "heat.42@7")
+TEXT = b"all work and no play " * 1000
+
+
+class AlicesVolume(SealedVolume):
+    """What is put into it is alice's."""
+
+    def put(self, kind, name, data, owner="alice"):
+        super().put(kind, name, data, owner)
+
+
+@pytest.fixture
+def keys(tmp_path, monkeypatch):
+    monkeypatch.setattr(key_wrapping, "SCRYPT_LOG2N", 4)
+    (tmp_path / "store/keys").mkdir(parents=True)
+    ring = KeyRing(tmp_path / "store", Syscalls())
+    for owner in ("alice", "bob"):
+        ring.create(
+            owner,
+            [lambda key: key_wrapping.wrap_for_passphrase(key, "correct horse battery")],
+            replacing=False,
+        )
+    return ring
+
+
+@pytest.fixture(params=["compress", "encrypt"])
+def seal(request):
+    return request.param
+
+
+@pytest.fixture
+def volume(tmp_path, keys, seal):
+    (tmp_path / "v").mkdir()
+    made = AlicesVolume(tmp_path / "v", Syscalls(), "rack2", seal, keys)
+    made.claim("a store")
+    return made
+
+
+@pytest.fixture
+def encrypted(tmp_path, keys):
+    (tmp_path / "e").mkdir()
+    made = AlicesVolume(tmp_path / "e", Syscalls(), "rack2", "encrypt", keys)
+    made.claim("a store")
+    return made
+
+
+def stranger(volume, tmp_path, name="stranger"):
+    """The same volume, seen from a store that has none of the keys."""
+    (tmp_path / name / "keys").mkdir(parents=True)
+    ring = KeyRing(tmp_path / name, Syscalls())
+    return SealedVolume(volume.directory, Syscalls(), "rack2", volume.seal, ring)
+
+
+def change(path, edit):
+    path.chmod(0o600)
+    data = bytearray(path.read_bytes())
+    path.write_bytes(edit(data) or data)
+
+
+def flip(at):
+    def edit(data):
+        data[at] ^= 1
+
+    return edit
+
+
+class TestSealedVolume(VolumeSuite):
+    def test_it_is_never_taken_for_another_kind(self, volume, keys, tmp_path):
+        other = {"compress": "encrypt", "encrypt": "compress"}[volume.seal]
+        for strange in (
+            CopyVolume(volume.directory, Syscalls(), "rack2"),
+            SealedVolume(volume.directory, Syscalls(), "rack2", other, keys),
+        ):
+            with pytest.raises(Busy, match=f"kept {volume.seal}"):
+                strange.claim("a store")
+        assert b'"format": 2' in (volume.directory / "VOLUME").read_bytes()  # older ones refuse it
+        (tmp_path / "plain").mkdir()
+        CopyVolume(tmp_path / "plain", Syscalls(), "d").claim("a store")
+        with pytest.raises(Busy, match="kept plain"):
+            SealedVolume(tmp_path / "plain", Syscalls(), "d", other, keys).check("a store")
+
+    def test_what_is_received_comes_back(self, volume, tmp_path):
+        source = tmp_path / "source"
+        for data in (b"", b"x", TEXT, noise(3 * MIB + 5), bytes(2 * MIB) + noise(MIB)):
+            source.write_bytes(data)
+            for piece in (HEAD, Piece("tables", NAME)):
+                stored = volume.receive(source, piece, owner="alice")
+                path = piece_path(volume.directory, piece)
+                assert stored == path.stat().st_size
+                assert volume.fetch(piece) == data
+                is_hidden = volume.seal == "encrypt" and len(data) > 1
+                assert not is_hidden or data[:16] not in path.read_bytes()
+                assert path.stat().st_mode & 0o077 == 0
+        assert volume.receive(source, HEAD, owner="alice") < MIB + 4096  # zeros take no room
+        assert not list(volume.directory.rglob("*.tmp"))
+
+    def test_what_does_not_compress_is_not(self, volume, tmp_path):
+        source, data = tmp_path / "source", noise(MIB)
+        source.write_bytes(data)
+        assert MIB < volume.receive(source, HEAD, owner="alice") < MIB + 400
+
+    def test_listing_proving_and_deleting_need_no_key(self, volume, tmp_path):
+        source = tmp_path / "doc"
+        source.write_bytes(TEXT)
+        pieces = [HEAD, Piece("manifests", NAME), Piece("tables", OTHER)]
+        stored = sum(volume.receive(source, piece, owner="alice") for piece in pieces)
+        lockless = stranger(volume, tmp_path)
+        listing = lockless.listing()
+        assert listing.held == set(pieces)
+        assert (listing.used_bytes, listing.plain_bytes) == (stored, 3 * len(TEXT))
+        for piece in pieces:
+            lockless.prove(piece)
+            lockless.discard(piece)
+        assert lockless.listing().held == frozenset()
+        assert lockless.listing().strangers == ()
+
+    @pytest.mark.parametrize("kind", KINDS)
+    def test_every_flipped_bit_is_found_without_keys(self, volume, tmp_path, kind):
+        volume.put(kind, NAME, b"some bytes")
+        path = volume.path(kind, NAME)
+        good = path.read_bytes()
+        lockless = stranger(volume, tmp_path)
+        lockless.prove(Piece(kind, NAME))
+        for at in range(len(good)):
+            change(path, flip(at))
+            with pytest.raises(Corrupt):
+                lockless.prove(Piece(kind, NAME))
+            path.write_bytes(good)
+        for length in range(len(good)):
+            path.write_bytes(good[:length])
+            with pytest.raises(Corrupt):
+                lockless.prove(Piece(kind, NAME))
+        path.write_bytes(good + b"\0")
+        with pytest.raises(Corrupt):
+            lockless.prove(Piece(kind, NAME))
+
+    def test_a_renamed_object_is_found_without_keys(self, volume, tmp_path):
+        volume.put("manifests", NAME, TEXT)
+        volume.put("manifests", OTHER, TEXT)
+        volume.path("manifests", NAME).rename(volume.path("manifests", OTHER))
+        lockless = stranger(volume, tmp_path)
+        with pytest.raises(Corrupt, match="renamed"):
+            lockless.prove(Piece("manifests", OTHER))
+        with pytest.raises(Corrupt, match="renamed"):
+            volume.get("manifests", OTHER, 10)
+
+
+def test_who_knows_the_format_still_cannot_alter_what_is_encrypted(encrypted):
+    """The checksum is not keyed: an enemy makes it right.  The frames still refuse."""
+    from ckptfs.store.sealing import DIGEST_SIZE, HEADER_SIZE, blake3
+
+    data = noise(3 * MIB)
+    encrypted.put("tables", NAME, data)
+    path = encrypted.path("tables", NAME)
+    good = path.read_bytes()
+    frame = MIB + 16
+
+    def swapped(sealed):
+        first, second = (
+            slice(HEADER_SIZE, HEADER_SIZE + frame),
+            slice(HEADER_SIZE + frame, HEADER_SIZE + 2 * frame),
+        )
+        sealed[first], sealed[second] = sealed[second], sealed[first]
+
+    def salted(sealed):
+        sealed[40] ^= 1
+
+    for edit in (swapped, flip(HEADER_SIZE + 5), flip(HEADER_SIZE + frame - 1), salted):
+        path.chmod(0o600)
+        path.write_bytes(good)
+        change(path, edit)
+        body = path.read_bytes()[:-DIGEST_SIZE]
+        path.write_bytes(body + blake3.blake3(body).digest())
+        encrypted.prove(Piece("tables", NAME))
+        with pytest.raises(Corrupt, match="altered"):
+            encrypted.get("tables", NAME, 4 * MIB)
+    path.write_bytes(good)
+    assert encrypted.get("tables", NAME, 4 * MIB) == data
+
+
+def test_each_owner_has_a_key_and_it_lies_beside_the_copies(encrypted, keys, tmp_path):
+    source = tmp_path / "source"
+    source.write_bytes(TEXT)
+    for owner, piece in (("alice", HEAD), ("bob", Piece("heads", "heat.43@1"))):
+        encrypted.receive(source, piece, owner=owner)
+        key_id, key = keys.sealing(owner)
+        assert bytes.fromhex(key_id) in piece_path(encrypted.directory, piece).read_bytes()
+        wrapped = (encrypted.directory / f"keys/{key_id}.json").read_bytes()
+        assert b"passphrase" in wrapped
+        assert b'"store"' not in wrapped
+        assert key.hex().encode() not in wrapped
+    with pytest.raises(KeyMissing, match="carol has no key"):
+        encrypted.receive(source, Piece("heads", "heat.44@1"), owner="carol")
+    assert len(encrypted.listing().held) == 2
+    assert not list(encrypted.directory.rglob("*.tmp"))
+
+
+def test_without_the_key_nothing_is_read_and_the_sentence_says_what_to_do(encrypted, tmp_path):
+    encrypted.put("manifests", NAME, TEXT)
+    lockless = stranger(encrypted, tmp_path)
+    with pytest.raises(KeyMissing, match="ckptfs key import"):
+        lockless.get("manifests", NAME, 10)
+    with pytest.raises(KeyMissing):
+        lockless.fetch(Piece("manifests", NAME))
+    assert lockless.size("manifests", NAME) == len(TEXT)
+
+
+def test_a_copy_that_is_not_what_was_written_is_not_kept(tmp_path, keys):
+    """A disk that flips a bit between write and read."""
+
+    class Lying(Syscalls):
+        def fsync(self, fd):
+            super().fsync(fd)
+            if os.fstat(fd).st_size > 500_000:
+                os.pwrite(fd, bytes([os.pread(fd, 1, 1000)[0] ^ 1]), 1000)
+
+    (tmp_path / "v").mkdir()
+    volume = SealedVolume(tmp_path / "v", Lying(), "d", "encrypt", keys)
+    volume.claim("s")
+    source = tmp_path / "source"
+    source.write_bytes(noise(MIB))
+    with pytest.raises(Corrupt, match="checksum"):
+        volume.receive(source, HEAD, owner="alice")
+    assert volume.listing().held == frozenset()
+    assert not list(volume.directory.rglob("*.tmp"))
+
+
+def test_a_full_disk_leaves_nothing(tmp_path, keys):
+    class Full(Syscalls):
+        def pwrite(self, fd, data, offset):
+            if offset > MIB:
+                raise OSError(errno.ENOSPC, "No space left on device")
+            super().pwrite(fd, data, offset)
+
+    (tmp_path / "v").mkdir()
+    volume = SealedVolume(tmp_path / "v", Full(), "d", "encrypt", keys)
+    volume.claim("s")
+    source = tmp_path / "source"
+    source.write_bytes(noise(3 * MIB))
+    with pytest.raises(OSError, match="No space"):
+        volume.receive(source, HEAD, owner="alice")
+    assert volume.listing().held == frozenset()
+    assert not list(volume.directory.rglob("*.tmp"))
