@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -53,7 +53,7 @@ QUARANTINE = "quarantine"  # damaged copies, until a good one of the same object
 @dataclass(frozen=True, slots=True)
 class Listing:
     """What a volume said of itself.  *strangers*: paths that do not belong there, left alone;
-    *torn*: what a copy that was cut off has left.
+    *torn*: what a copy that was cut off has left; *aside*: damaged copies in quarantine.
     """
 
     held: frozenset[Piece]
@@ -61,6 +61,7 @@ class Listing:
     free_bytes: int
     strangers: tuple[str, ...] = ()
     torn: tuple[Path, ...] = ()
+    aside: frozenset[Piece] = frozenset()
     plain_bytes: int = 0  # of a sealed volume: what its objects have unsealed
 
 
@@ -172,7 +173,12 @@ class CopyVolume(LocalVolume):
         self._copy_sizes = held
         free, _ = self.free_and_total()
         return Listing(
-            frozenset(held), sum(held.values()), free, tuple(sorted(strangers)), tuple(torn)
+            frozenset(held),
+            sum(held.values()),
+            free,
+            tuple(sorted(strangers)),
+            tuple(torn),
+            frozenset(self.aside()),
         )
 
     def _size(self, piece: Piece, path: Path) -> int:
@@ -217,6 +223,14 @@ class CopyVolume(LocalVolume):
         """
         self._copy_calls.unlink(piece_path(self.directory, piece))
         self._copy_sizes.pop(piece, None)
+
+    def discard_torn(self, torn: Iterable[Path]) -> None:
+        """Remove what copies that were cut off have left; no copy may be under way here.
+
+        Raises OSError.
+        """
+        for path in torn:
+            self._copy_calls.unlink(path)
 
     def set_aside(self, piece: Piece) -> None:
         """Move a damaged copy where it counts no more.  Raises OSError."""
