@@ -1,11 +1,13 @@
 """The doctor's table against described machines: a directory for /, a function for commands."""
 
 import os
+import stat
+import subprocess
 from dataclasses import replace
 
 import pytest
 
-from ckptfs.doctor.checks import CHECKS, Need
+from ckptfs.doctor.checks import CHECKS, FUSE_DEVICE, Need
 from ckptfs.doctor.criu_trial import REMEMBERED, forget_trial, probe_criu
 from ckptfs.doctor.gate import examine, require
 from ckptfs.doctor.machine import Machine
@@ -72,9 +74,32 @@ def test_who_is_not_root_is_told_to_use_sudo(machine):
     assert sentence(user, "criu") == "not tried, because that takes root"
 
 
+def test_without_a_fuse_device(machine):
+    assert "modprobe fuse" in sentence(machine, "fuse_device")
+
+
 def test_a_plain_file_is_no_fuse_device(machine):
     write(machine, "/dev/fuse", "")
-    assert "modprobe fuse" in sentence(machine, "fuse_device")
+    assert "mknod" in sentence(machine, "fuse_device")
+
+
+@pytest.fixture
+def nodev(machine):
+    """A /dev in which devices can be made, and none can be opened."""
+    place = machine.path("/dev")
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "nodev,size=64k", "none", place], check=True)
+    yield place
+    subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("device", "said"), [(FUSE_DEVICE, "cannot be opened"), (os.makedev(1, 3), "is not the FUSE")]
+)
+def test_a_device_that_does_not_open_or_is_another_is_no_fuse_device(machine, nodev, device, said):
+    os.mknod(nodev / "fuse", stat.S_IFCHR | 0o666, device)
+    assert said in sentence(machine, "fuse_device")
 
 
 def test_missing_commands_are_named(machine):
@@ -170,3 +195,11 @@ def test_require_stops_at_the_first_refusal(machine):
 
 def test_the_real_pyfuse3_and_libraries_are_there(machine):
     assert probe("pyfuse3", machine) == probe("libraries", machine) == ""
+
+
+def test_what_is_left_out_is_not_tried(machine):
+    def smoke(criu):
+        raise AssertionError(f"{criu} has been tried")
+
+    names = [f.name for f in examine(replace(machine, smoke=smoke), but=("criu",))]
+    assert names == [c.name for c in CHECKS if c.name != "criu"]

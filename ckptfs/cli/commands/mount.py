@@ -73,7 +73,8 @@ def prepare_mountpoint(mountpoint: Path) -> bool:
         if os.path.isfile(mountpoint):
             raise NotADirectory(f"{mountpoint} is not a directory") from error
     except OSError as error:
-        raise CannotRun(f"{mountpoint}: {(error.strerror or '').lower()}") from error
+        root = "" if os.geteuid() == 0 else "; mounting takes root: use sudo"
+        raise CannotRun(f"{mountpoint}: {(error.strerror or '').lower()}{root}") from error
     else:
         return True
     return False
