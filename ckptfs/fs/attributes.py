@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pyfuse3 import EntryAttributes, InodeT, ModeT
 
 from ..coordinator.api import Service
-from ..errors import CkptfsError
+from ..errors import CkptfsError, NotFound
 from ..ids import JobId, UnitName, Version
 from ..model import FileEntry
 from .interface import JOB_FILES, SERVICE_FILES, VERSION_FILES
@@ -164,7 +164,7 @@ class Attributes:
         if not node.job:
             return Facts(stat.S_IFREG | mode, mtime_ns=self._mounted_ns, name_s=NAME_S)
         if node.kind is Kind.VERSION_FILE:
-            self._namespace.head(node)
+            self._namespace.check_version(node)
         return self._of_job(node, stat.S_IFREG | mode, name_s=NAME_S)
 
     def _of_job(
@@ -189,7 +189,7 @@ class Attributes:
         )
 
     def _of_version(self, node: Node, mode: int) -> Facts:
-        head = self._namespace.head(node)
+        self._namespace.check_version(node)
         owner = self._namespace.job(node).spec.owner
         size_bytes = blocks = 0
         if node.kind is Kind.IMAGE:
@@ -203,10 +203,19 @@ class Attributes:
             owner.gid,
             size_bytes,
             blocks,
-            head.committed_ns if head is not None else 0,
+            self._committed_ns(node),
             name_s=NAME_S,
             attributes_s=ATTRIBUTES_S,
         )
+
+    def _committed_ns(self, node: Node) -> int:
+        """Return 0 where the head cannot be read: such a version stays visible all the same."""
+        try:
+            return self._service.store.account(node.job, node.version).committed_ns
+        except NotFound:
+            raise
+        except CkptfsError:
+            return 0
 
     def _of_spool(self, node: Node) -> Facts:
         return Facts(MODES[Kind.SPOOL], mtime_ns=self._spool.changed_ns or self._mounted_ns)

@@ -94,14 +94,18 @@ class Namespace:
         unreadable head stays visible with ``ctl/`` alone, so that it can be
         understood and removed.
         """
-        if not is_among(node.version, self.job(node).versions):
-            raise NotFound(f"{node.job} has no version {node.version}")
+        self.check_version(node)
         try:
             return self._service.head(node.job, node.version)
         except NotFound:
             raise
         except CkptfsError:
             return None
+
+    def check_version(self, node: Node) -> None:
+        """Raise NotFound when the version that *node* belongs to is not there."""
+        if not is_among(node.version, self.job(node).versions):
+            raise NotFound(f"{node.job} has no version {node.version}")
 
     def file(self, node: Node) -> FileEntry:
         """Return the entry of a sealed file.  Raises NotFound."""
@@ -205,7 +209,7 @@ class Namespace:
         return found
 
     def _list_version_ctl(self, node: Node) -> Children:
-        self.head(node)
+        self.check_version(node)
         return [(name, self._row(Kind.VERSION_FILE, node, name)) for name in VERSION_FILES]
 
     def _list_unit(self, node: Node) -> Children:

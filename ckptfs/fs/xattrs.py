@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 import trio
 
 from ..coordinator.api import Service
-from ..errors import NoData, TimedOut
+from ..errors import CkptfsError, NoData, NotFound, TimedOut
 from ..model import Head
 from .attributes import SECTOR, Attributes
 from .namespace import Namespace
@@ -44,9 +44,20 @@ class Xattrs:
 
     def names(self, node: Node) -> list[bytes]:
         """Return the full names, as listxattr(2) gives them."""
-        if self._namespace_head(node) is None:
+        if node.kind not in self._tables or not self._is_readable(node):
             return []
         return [f"{PREFIX}{name}".encode() for name in self._tables[node.kind]]
+
+    def _is_readable(self, node: Node) -> bool:
+        """Whether the version's head is known to be good; ``ls -l`` asks this of every version."""
+        self._namespace.check_version(node)
+        try:
+            self._service.store.account(node.job, node.version)
+        except NotFound:
+            raise
+        except CkptfsError:
+            return False
+        return True
 
     async def value(self, node: Node, name: bytes) -> bytes:
         """Return one value.  Raises NoData (ENODATA), TimedOut."""

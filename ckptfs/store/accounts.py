@@ -6,7 +6,7 @@ these are read once, in a worker thread, when the service starts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 import trio
 
@@ -21,7 +21,14 @@ Key = tuple[JobId, Version]
 
 def account_of(head: Head) -> Account:
     """Return what sums need of a head.  Pure."""
-    return Account(head.logical_bytes, head.stored_bytes, head.purpose, head.initiator, head.parent)
+    return Account(
+        head.logical_bytes,
+        head.stored_bytes,
+        head.purpose,
+        head.initiator,
+        head.parent,
+        head.committed_ns,
+    )
 
 
 class Accounts:
@@ -31,6 +38,15 @@ class Accounts:
         self._load = load
         self._known: dict[Key, Account | None] = {}  # None: the head cannot be read
         self.logical_bytes = 0  # of all that are known
+
+    def preload(self, accounts: Mapping[Key, Account]) -> None:
+        """Take in what an earlier service proved."""
+        for key, account in accounts.items():
+            self._keep(key, account)
+
+    def proved(self) -> dict[Key, Account]:
+        """Return what is known of every version whose head could be read."""
+        return {key: account for key, account in self._known.items() if account}
 
     def note(self, head: Head) -> None:
         """Take in a version."""

@@ -39,6 +39,7 @@ class Account:
     purpose: Purpose
     initiator: Initiator
     parent: Version | None
+    committed_ns: int  # since the epoch
 
 
 Pace = Callable[[int], Awaitable[None]]  # bytes about to be read; returns when they may be

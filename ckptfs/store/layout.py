@@ -19,6 +19,7 @@ QUARANTINE = "packs/quarantine"  # one empty marker per pack that is never again
 HEADS = "heads"
 TRASH = "trash"
 SESSIONS = "sessions"
+HEAD_INDEX = "heads.index"  # what the heads say in short; nothing depends on it
 SCRUB = "scrub.json"  # how far the scrub is
 KEYS = "keys"
 DIRECTORIES = (

@@ -167,7 +167,11 @@ class LocalStore:
         self._writers.close_threads()
         self._cache.close()
         self._packs.clear()
-        os.close(self._block.lock_fd)
+        try:
+            if not self.degraded():
+                self._versions.index_keeper()()
+        finally:
+            os.close(self._block.lock_fd)
 
     # -- reading --------------------------------------------------------------
 

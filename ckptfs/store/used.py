@@ -51,6 +51,7 @@ class Used:
             versions = self._versions
             await versions.accounts.fill_in_background(versions.keys(), versions.is_present)
             self._is_counted = True
+            await trio.to_thread.run_sync(versions.index_keeper())
         finally:
             self._is_counting = False
 

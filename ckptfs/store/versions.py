@@ -14,11 +14,12 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import Corrupt, InvalidInput, NotFound
-from ..ids import JobId, Version, parse_job_id
+from ..ids import JobId, Version, is_among, parse_job_id
 from ..model import Head
 from . import layout
 from .accounts import Accounts
 from .dedup import sort_places
+from .head_index import HeadIndex
 from .heads import HEAD_MAX, decode_head
 from .index import PACK_PAGES
 from .manifest import MANIFEST_MAX, Manifest, decode_manifest
@@ -48,6 +49,9 @@ class Versions:
         self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
         self._scan()
+        self._index = HeadIndex(block, calls)
+        known = self._index.load(self._versions)
+        self.accounts.preload({key: known[key] for key in known if self.is_present(key)})
 
     def _scan(self) -> None:
         for place in self._calls.scan(self._directory / layout.HEADS):
@@ -134,7 +138,7 @@ class Versions:
 
     def is_present(self, key: tuple[JobId, Version]) -> bool:
         """Whether a version is committed."""
-        return key[1] in self._versions.get(key[0], ())
+        return is_among(key[1], self._versions.get(key[0], ()))
 
     def _forget_unique(self, job: JobId) -> None:
         for key in [key for key in self._unique if key[0] == job]:
@@ -142,7 +146,7 @@ class Versions:
 
     def check_present(self, job: JobId, version: Version) -> None:
         """Raise NotFound unless the version is committed."""
-        if version not in self._versions.get(job, ()):
+        if not self.is_present((job, version)):
             raise NotFound(f"{job} has no version {version}")
 
     # -- heads and manifests --------------------------------------------------
@@ -212,6 +216,11 @@ class Versions:
             raise Corrupt(f"manifest {manifest_id} is missing") from error
         except OSError as error:
             raise Corrupt(f"manifest {manifest_id} cannot be read: {error.strerror}") from error
+
+    def index_keeper(self) -> Callable[[], None]:
+        """Return what keeps, in any thread, in short what is known of the heads by now."""
+        accounts = self.accounts.proved()
+        return lambda: self._index.save(accounts)
 
     # -- space ----------------------------------------------------------------
 

@@ -452,7 +452,8 @@ def run_until_cut(directory: Path, calls: FaultyCalls) -> bool:
         return not calls.was_cut
     finally:
         if store is not None:
-            calls.was_cut = False  # the threads and the lock of the dead daemon go away
+            # the threads and the lock of the dead daemon go away
+            calls.was_cut, calls.cut_at = False, -1
             store.close()
     return True
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import threading
 from pathlib import Path
 
 import pytest
@@ -135,6 +136,19 @@ def test_usage_is_what_a_walk_finds_whatever_happens(store, tmp_path):
     trio.run(main)
 
 
+class Slow(Syscalls):
+    """A disk that lists packs when it may."""
+
+    def __init__(self):
+        self.may_list = threading.Event()
+        self.may_list.set()
+
+    def scan(self, path):
+        if path.name == "packs":
+            self.may_list.wait()
+        return super().scan(path)
+
+
 def test_nobody_waits_while_the_store_is_counted(store, tmp_path):
     """A second look sees what came and went while the first one was under way."""
 
@@ -142,14 +156,17 @@ def test_nobody_waits_while_the_store_is_counted(store, tmp_path):
         for version in (1, 2, 3):
             await save(store, {"pages": noise(MIB, seed=version)}, version=version)
         store.close()
-        again = open_store(tmp_path / "store", create=False)
+        slow = Slow()
+        again = open_store(tmp_path / "store", create=False, calls=slow)
         try:
             async with trio.open_nursery() as nursery:
+                slow.may_list.clear()
                 nursery.start_soon(again.count)
                 await trio.testing.wait_all_tasks_blocked()
                 assert again.usage().is_counting
                 again.remove(JOB, Version(2))
                 await save(again, {"pages": noise(MIB, seed=4)}, version=4)
+                slow.may_list.set()
             usage = again.usage()
             assert not usage.is_counting
             assert (usage.versions, usage.logical_bytes) == (3, 3 * MIB)
