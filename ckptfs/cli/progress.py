@@ -7,6 +7,7 @@ All but JSON goes to stderr, so that stdout holds the result alone:
 from __future__ import annotations
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Generator
@@ -15,9 +16,10 @@ from dataclasses import dataclass
 from typing import Protocol, TextIO
 
 from .outcomes import Outcome
-from .tables import printable, size_text
+from .tables import clipped, printable, size_text
 
 BAR_WIDTH = 24  # characters
+WIDTH_UNKNOWN = 79  # characters
 CLEAR_LINE = "\r\x1b[K"
 
 # Poll wakes us at every change of the word; these bound how old the bytes
@@ -48,19 +50,42 @@ class Progress(Protocol):
         ...
 
 
-def bar_text(job: str, outcome: Outcome, moved: Bytes, elapsed_s: float) -> str:
-    """Return one line: a bar where the total is known, else bytes and time.  Pure."""
-    parts = [f"{job}: {outcome.version} {outcome.word}"]
+def bar_text(
+    job: str, outcome: Outcome, moved: Bytes, elapsed_s: float, width: int = WIDTH_UNKNOWN
+) -> str:
+    """Return one line of at most *width* characters.  Pure.
+
+    A bar where the total is known, else bytes and time.  Where that is too long the bar goes
+    first, then the sizes, then the end of the line.
+    """
+    name, elapsed = f"{job}: {outcome.version} {outcome.word}", f"{elapsed_s:.0f} s"
     if moved.total > 0:
         # the total is an estimate made before the dump; never show more than all of it
         share = min(1.0, moved.done / moved.total)
         filled = round(share * BAR_WIDTH)
-        parts.append(f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}] {share:4.0%}")
-        parts.append(f"{size_text(moved.done)} of {size_text(moved.total)}")
+        bar = f"[{'#' * filled}{'.' * (BAR_WIDTH - filled)}]"
+        sizes = f"{size_text(moved.done)} of {size_text(moved.total)}"
+        percent = f"{share:4.0%}"
+        forms = [(name, f"{bar} {percent}", sizes, elapsed), (name, percent, sizes, elapsed)]
+        forms += [(name, percent, elapsed), (name, percent.strip())]
     elif moved.done > 0:
-        parts.append(size_text(moved.done))
-    parts.append(f"{elapsed_s:.0f} s")
-    return printable("  ".join(parts))
+        forms = [(name, size_text(moved.done), elapsed), (name, elapsed)]
+    else:
+        forms = [(name, elapsed)]
+    lines = [printable("  ".join(parts)) for parts in forms]
+    return next((line for line in lines if len(line) <= width), clipped(lines[-1], width))
+
+
+def width_of(stream: TextIO) -> int:
+    """Return how many characters a line of the terminal holds without being wrapped.
+
+    One column stays free: some terminals wrap as soon as the last is written.
+    """
+    try:
+        columns = os.get_terminal_size(stream.fileno()).columns
+    except OSError:  # io.UnsupportedOperation, too: no terminal
+        columns = 0
+    return columns - 1 if columns > 1 else WIDTH_UNKNOWN
 
 
 class TerminalProgress:
@@ -73,8 +98,9 @@ class TerminalProgress:
         self._began_s = time.monotonic()
 
     def update(self, job: str, verb: str, outcome: Outcome, moved: Bytes) -> None:
-        """Show the present state."""
-        line = bar_text(job, outcome, moved, time.monotonic() - self._began_s)
+        """Show the present state, in the width that the terminal has now."""
+        elapsed_s = time.monotonic() - self._began_s
+        line = bar_text(job, outcome, moved, elapsed_s, width_of(self._stream))
         self._stream.write(CLEAR_LINE + line)
         self._stream.flush()
 
@@ -136,15 +162,20 @@ def make_progress(*, as_json: bool) -> Progress:
     """Return what suits the terminal, the pipe, or the machine at the other end."""
     if as_json:
         return JsonProgress(sys.stdout)
-    if sys.stderr.isatty():
+    if _is_drawable():
         return TerminalProgress(sys.stderr)
     return LineProgress(sys.stderr)
+
+
+def _is_drawable() -> bool:
+    """Return whether stderr is a terminal on which a line can be taken back (terminfo(5): dumb)."""
+    return sys.stderr.isatty() and os.environ.get("TERM", "dumb") != "dumb"
 
 
 @contextmanager
 def shown_share(what: str) -> Generator[Callable[[float], None]]:
     """Yield a function that shows how much of *what* is done (0 to 1); on a terminal alone."""
-    is_terminal = sys.stderr.isatty()
+    is_terminal = _is_drawable()
 
     def show(share: float) -> None:
         if is_terminal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 
 from ..errors import CheckpointerFailed, CkptfsError, Gone, NotFound
 from .client import Mount
@@ -30,18 +30,16 @@ def follow(mount: Mount, job: str, verb: str, version: int, progress: Progress) 
     Raises CheckpointerFailed with the reason when it failed.
     """
     hint = f"version {version} of {job} goes on; see {mount.root}/{job}/ctl/{verb}"
-    try:
-        with said_when_interrupted(hint), mount.watch(f"{job}/ctl/{verb}") as watch:
-            while True:
-                outcome = parse_outcome(watch.read())
-                if outcome is None or outcome.version != version:
-                    outcome = _superseded(mount, job, verb, version)
-                progress.update(job, verb, outcome, bytes_moved(mount, job))
-                if outcome.has_ended:
-                    break
-                watch.wait(progress.refresh_s)
-    finally:
-        progress.close()
+    # closed first: the sentence must not be written behind the bar
+    with said_when_interrupted(hint), closing(progress), mount.watch(f"{job}/ctl/{verb}") as watch:
+        while True:
+            outcome = parse_outcome(watch.read())
+            if outcome is None or outcome.version != version:
+                outcome = _superseded(mount, job, verb, version)
+            progress.update(job, verb, outcome, bytes_moved(mount, job))
+            if outcome.has_ended:
+                break
+            watch.wait(progress.refresh_s)
     if outcome.word == "failed":
         reason = outcome.reason or f"see {mount.root}/{job}/ctl/error"
         raise CheckpointerFailed(f"{verb} of {job}, version {version}, failed: {reason}")

@@ -11,7 +11,14 @@ import pytest
 from ckptfs.cli.commands.restart import go_back
 from ckptfs.cli.operations import carry_out
 from ckptfs.cli.outcomes import Outcome, State, parse_exit, parse_outcome, parse_state
-from ckptfs.cli.progress import Bytes, JsonProgress, LineProgress, TerminalProgress, bar_text
+from ckptfs.cli.progress import (
+    CLEAR_LINE,
+    Bytes,
+    JsonProgress,
+    LineProgress,
+    TerminalProgress,
+    bar_text,
+)
 from ckptfs.cli.waiting import follow, wait_for_end
 from ckptfs.errors import Busy, CheckpointerFailed, Gone, NotFound
 from tests.fakes_cli import FakeTree
@@ -92,6 +99,43 @@ def test_ctrl_c_ends_the_waiting_and_says_what_goes_on(tree, capsys):
     with pytest.raises(KeyboardInterrupt):
         follow(tree.mount, "heat.1", "checkpoint", 7, LineProgress(io.StringIO()))
     assert "stopped waiting; version 7 of heat.1 goes on" in capsys.readouterr().err
+
+
+def test_the_bar_is_taken_away_before_the_sentence_about_ctrl_c(tree, monkeypatch):
+    tree.put(CHECKPOINT, "7 saving\n")
+    terminal = io.StringIO()
+    monkeypatch.setattr("sys.stderr", terminal)
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    tree.files.steps.append(interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        follow(tree.mount, "heat.1", "checkpoint", 7, TerminalProgress(terminal))
+    assert terminal.getvalue().split(CLEAR_LINE)[-1].startswith("ckptfs: stopped waiting;")
+
+
+@pytest.mark.parametrize("moved", [Bytes(), Bytes(3 << 20, 0), Bytes(3 << 20, 4 << 20)])
+@pytest.mark.parametrize("width", range(1, 90))
+def test_the_bar_fits_every_terminal(width, moved):
+    text = bar_text("heat.1", Outcome(7, "saving"), moved, 4.2, width)
+    assert len(text) <= width
+    assert text.startswith("heat.1: 7 saving"[: width - 1])
+
+
+@pytest.mark.parametrize(
+    ("width", "text"),
+    [
+        (79, "heat.1: 7 saving  [##################......]  75%  3.0 MiB of 4.0 MiB  4 s"),
+        (60, "heat.1: 7 saving   75%  3.0 MiB of 4.0 MiB  4 s"),
+        (30, "heat.1: 7 saving   75%  4 s"),
+        (22, "heat.1: 7 saving  75%"),
+        (12, "heat.1: 7 s…"),
+    ],
+)
+def test_what_does_not_fit_goes_the_least_important_first(width, text):
+    moved = Bytes(3 << 20, 4 << 20)
+    assert bar_text("heat.1", Outcome(7, "saving"), moved, 4.2, width) == text
 
 
 def test_stdout_holds_the_version_alone(tree, capsys):
