@@ -21,6 +21,7 @@ from ..errors import (
     Corrupt,
     Exists,
     InvalidInput,
+    KeyMissing,
     NotFound,
 )
 from ..ids import JobId, Version
@@ -30,6 +31,7 @@ from .copies_api import Pace, VolumeStatus
 from .copies_plan import (
     Holding,
     Key,
+    Move,
     Needs,
     Piece,
     count_copies,
@@ -40,7 +42,9 @@ from .copies_record import (
     FILE,
     FILE_MAX,
     LOCAL,
+    PLAIN,
     VolumeRecord,
+    check_seal,
     check_word,
     decode_volumes,
     encode_volumes,
@@ -48,9 +52,11 @@ from .copies_record import (
 from .copy_volume import CopyVolume, Listing
 from .copying import Copier
 from .damage import DamageBook
+from .keyring import KeyRing
 from .mending import Mender
 from .needs import NeedsBook
 from .packs import failure_of
+from .sealed_volume import SealedVolume
 from .superblock import Superblock
 from .syscalls import Syscalls, write_durably
 from .versions import Versions
@@ -80,6 +86,8 @@ class Copies:
         self._volumes: dict[str, Attached] = {}
         self.unfinished = False  # whether a round has left something that can be done now
         self._book = NeedsBook(block.directory, versions)
+        self._keys = KeyRing(block.directory, calls)
+        self.locked: frozenset[str] = frozenset()
         self._copies: dict[Key, int] = {}
         for record in self._read():
             self._volumes[record.name] = self._attach(record)
@@ -112,8 +120,13 @@ class Copies:
             return []
 
     def _attach(self, record: VolumeRecord) -> Attached:
-        volume = CopyVolume(Path(record.directory), self._calls, record.domain)
+        volume = self._volume(Path(record.directory), record.domain, record.seal)
         return Attached(record, volume, volume.pack_files())
+
+    def _volume(self, directory: Path, domain: str, seal: str) -> CopyVolume:
+        if seal == PLAIN:
+            return CopyVolume(directory, self._calls, domain)
+        return SealedVolume(directory, self._calls, domain, seal, self._keys)
 
     def _keep(self, volumes: Mapping[str, Attached]) -> None:
         if self.trouble:
@@ -137,6 +150,8 @@ class Copies:
                 attached.listing.free_bytes,
                 attached.record.directory,
                 attached.reason or attached.alarm,
+                attached.record.seal,
+                attached.listing.plain_bytes,
             )
             for name, attached in sorted(self._volumes.items())
         ]
@@ -162,8 +177,8 @@ class Copies:
 
     # -- what is asked -----------------------------------------------------------
 
-    async def add(self, directory: str, domain: str = "") -> str:
-        """Take a directory as a volume; return its name.
+    async def add(self, directory: str, domain: str = "", seal: str = PLAIN) -> str:
+        """Take a directory as a volume; return its name.  *seal*: plain, compress or encrypt.
 
         Raises InvalidInput, NotADirectory, NotEmpty, Busy (another store's), CannotRun, Exists,
         TimedOut, StoreFull.
@@ -177,14 +192,14 @@ class Copies:
         domain = check_word(domain or name, "a domain")
         if name == LOCAL or name in self._volumes:
             raise Exists(f"a volume is called {name} already")
-        volume = CopyVolume(path, self._calls, domain)
+        volume = self._volume(path, domain, check_seal(seal))
         limiter = trio.CapacityLimiter(1)
         volume_id = await within(LOOK_S, limiter, partial(volume.claim, self._store_id), name)
         if name in self._volumes or any(
             a.record.volume_id == volume_id for a in self._volumes.values()
         ):
             raise Exists(f"{path} is a volume of this store already")
-        attached = self._attach(VolumeRecord(name, str(path), domain, volume_id))
+        attached = self._attach(VolumeRecord(name, str(path), domain, volume_id, seal=seal))
         self._keep(self._volumes | {name: attached})
         self._volumes[name] = attached
         return name
@@ -263,6 +278,8 @@ class Copies:
     async def _copy(self, needs: Needs, levels: Mapping[JobId, int], pace: Pace) -> None:
         end_s = trio.current_time() + SLICE_S
         failed: set[str] = set()
+        locked: dict[tuple[str, str], str] = {}  # volume and owner whose key is missing
+        self.locked = frozenset()
         for move in plan_moves(needs, levels, self._holdings(), self.local_domain):
             if move.volume in failed or move.volume not in self._volumes:
                 continue
@@ -270,10 +287,25 @@ class Copies:
                 self.unfinished = True
                 return
             await pace(0)
-            if not await self._copier.carry_out(move, pace):
+            owner = self._owner(move, needs)
+            if (move.volume, owner) in locked:
+                continue
+            try:
+                is_done = await self._copier.carry_out(move, pace, owner)
+            except KeyMissing as error:
+                locked[move.volume, owner] = f"no copies for volume {move.volume}: {error}"
+                self.locked = frozenset(locked.values())
+                continue
+            if not is_done:
                 failed.add(move.volume)
             elif move.piece.kind == "heads":
                 self._recount(needs)
+
+    def _owner(self, move: Move, needs: Needs) -> str:
+        """Return whose key seals a copy; of several, one and always the same."""
+        if self._volumes[move.volume].record.seal == PLAIN:
+            return ""
+        return self._book.owner_of(move.piece, needs)
 
     def _holdings(self) -> dict[str, Holding]:
         return {name: attached.holding for name, attached in self._volumes.items()}

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import NotFound, Unsupported
 from ..ids import JobId, Version
+from .copies_record import PLAIN
 
 Pace = Callable[[int], Awaitable[None]]  # bytes about to be copied; returns when they may be
 
@@ -23,6 +24,8 @@ class VolumeStatus:
     free_bytes: int
     directory: str
     reason: str = ""
+    seal: str = PLAIN  # how copies lie there: plain, compress, encrypt
+    plain_bytes: int = 0  # of a sealed volume: what *used_bytes* holds unsealed
 
 
 class CopiesPort(Protocol):
@@ -31,6 +34,7 @@ class CopiesPort(Protocol):
     local_domain: str
     trouble: str  # sentence, or nothing
     unfinished: bool  # whether the last round has left something that can be done now
+    locked: frozenset[str]  # sentences: what was not copied for want of a key
 
     def rows(self) -> Sequence[VolumeStatus]:
         """Return what is known of each volume; asks none."""
@@ -48,8 +52,8 @@ class CopiesPort(Protocol):
         """Return how many objects of the store were mended since it was opened."""
         ...
 
-    async def add(self, directory: str, domain: str = "") -> str:
-        """Take a directory as a volume; return its name.
+    async def add(self, directory: str, domain: str = "", seal: str = PLAIN) -> str:
+        """Take a directory as a volume; return its name.  *seal*: plain, compress or encrypt.
 
         Raises InvalidInput, NotADirectory, NotEmpty, Busy (another store's), CannotRun, Exists,
         TimedOut, StoreFull, OSError.
@@ -75,6 +79,7 @@ class NoCopies:
     local_domain = "local"
     trouble = ""
     unfinished = False
+    locked: frozenset[str] = frozenset()
 
     def rows(self) -> Sequence[VolumeStatus]:
         """See CopiesPort."""
@@ -92,7 +97,7 @@ class NoCopies:
         """See CopiesPort."""
         return 0
 
-    async def add(self, directory: str, domain: str = "") -> str:
+    async def add(self, directory: str, domain: str = "", seal: str = PLAIN) -> str:
         """See CopiesPort."""
         raise Unsupported("this store takes no volumes")
 

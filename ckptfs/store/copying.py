@@ -8,7 +8,7 @@ from pathlib import Path
 
 import trio
 
-from ..errors import CkptfsError, Corrupt, NotFound
+from ..errors import CkptfsError, Corrupt, KeyMissing, NotFound
 from .attached import Attached, Hold, held_up
 from .copies_plan import Move, Piece
 from .copy_volume import piece_path, split_head
@@ -42,20 +42,25 @@ class Copier:
         self._versions, self._damage = versions, damage
         self._volumes, self._failed, self._broken = volumes, failed, broken
 
-    async def carry_out(self, move: Move, hold: Hold) -> bool:
-        """Copy one object; False when the volume can take no more for now."""
+    async def carry_out(self, move: Move, hold: Hold, owner: str = "") -> bool:
+        """Copy one object; False when the volume can take no more for now.
+
+        *owner*: whose key seals it.  Raises KeyMissing: nothing was done.
+        """
         attached = self._volumes()[move.volume]
         source = piece_path(self._directory, move.piece)
 
         def copy(step: Step) -> int:
             self.prove_document(move.piece)
-            return attached.volume.receive(source, move.piece, step)
+            return attached.volume.receive(source, move.piece, step, owner)
 
         size = 0
         try:
             size = source.stat().st_size
             seconds = COPY_S + size / COPY_BYTES_PER_S
-            await held_up(seconds, attached.turn, copy, move.volume, hold)
+            stored = await held_up(seconds, attached.turn, copy, move.volume, hold)
+        except KeyMissing:
+            raise
         except (NotFound, FileNotFoundError):
             if source.exists():
                 self._failed(move.volume, NotFound("the volume vanished"))
@@ -71,8 +76,9 @@ class Copier:
         attached.listing = replace(
             attached.listing,
             held=attached.listing.held | {move.piece},
-            used_bytes=attached.listing.used_bytes + size,
-            free_bytes=max(0, attached.listing.free_bytes - size),
+            used_bytes=attached.listing.used_bytes + stored,
+            free_bytes=max(0, attached.listing.free_bytes - stored),
+            plain_bytes=attached.listing.plain_bytes + size,
         )
         return True
 

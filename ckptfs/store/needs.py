@@ -19,6 +19,7 @@ class NeedsBook:
     def __init__(self, directory: Path, versions: Versions) -> None:
         self._directory, self._versions = directory, versions
         self._pieces: dict[Key, frozenset[Piece]] = {}
+        self._owners: dict[Key, str] = {}
         self.unreadable: set[Piece] = set()  # heads to be fetched back
 
     def keys(self) -> list[Key]:
@@ -37,7 +38,13 @@ class NeedsBook:
                 found[key] = self._pieces[key]
         for key in self._pieces.keys() - set(keys):
             self._pieces.pop(key, None)
+            self._owners.pop(key, None)
         return found
+
+    def owner_of(self, piece: Piece, needs: Needs) -> str:
+        """Return whose versions need an object; of several owners, as of clones, the first."""
+        owners = {self._owners.get(key, "") for key, pieces in needs.items() if piece in pieces}
+        return min(owners, default="")
 
     def _pieces_of(self, job: JobId, version: Version) -> frozenset[Piece]:
         head_piece = Piece("heads", f"{job}@{version}")
@@ -46,6 +53,7 @@ class NeedsBook:
         except Corrupt:
             self.unreadable.add(head_piece)
             raise
+        self._owners[job, version] = head.owner.user
         pieces = {head_piece}
         for manifest_id in {file.manifest.partition(":")[0] for file in head.files}:
             manifest = self._versions.load_manifest(manifest_id)

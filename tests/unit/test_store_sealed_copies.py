@@ -1,0 +1,196 @@
+"""A store with a sealed volume: copied, counted, read from, mended; with and without keys."""
+
+from __future__ import annotations
+
+import pytest
+
+from ckptfs.errors import Busy, Corrupt, InvalidInput
+from ckptfs.ids import Version
+from ckptfs.store import key_wrapping
+from ckptfs.store.copies_plan import Piece
+from ckptfs.store.keyring import KeyRing
+from ckptfs.store.store import open_store
+from ckptfs.store.syscalls import Syscalls
+from tests.store_kit import JOB, MIB, dirtied, load, noise, save
+
+DATA = noise(MIB) + b"".join(n.to_bytes(8, "big") * 512 for n in range(256))  # half compresses
+ONE = Version(1)
+
+
+async def no_pace(_):
+    return None
+
+
+@pytest.fixture
+def places(tmp_path, monkeypatch):
+    monkeypatch.setattr(key_wrapping, "SCRYPT_LOG2N", 4)
+    (tmp_path / "b").mkdir()
+    return tmp_path
+
+
+@pytest.fixture
+def store(places):
+    opened = open_store(places / "store", create=True)
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def keys(store, places):
+    ring = KeyRing(places / "store", Syscalls())
+    wrapper = [lambda key: key_wrapping.wrap_for_passphrase(key, "correct horse battery")]
+    ring.create("alice", wrapper, replacing=False)
+    return ring
+
+
+def objects(directory):
+    kinds = ("packs", "manifests", "heads")
+    return sorted(p for kind in kinds for p in (directory / kind).rglob("*") if p.is_file())
+
+
+def packs(directory):
+    return sorted(directory.glob("packs/[0-9a-f][0-9a-f]/*"))
+
+
+def row_of(store):
+    (row,) = store.copies.rows()
+    return row
+
+
+async def copied(store, places, seal):
+    await save(store, {"a": DATA})
+    await store.copies.add(str(places / "b"), "", seal)
+    await store.copies.round({JOB: 2}, no_pace)
+
+
+@pytest.mark.parametrize("seal", ["compress", "encrypt"])
+async def test_a_sealed_copy_counts_and_takes_less_room(store, keys, places, seal):
+    await copied(store, places, seal)
+    assert store.copies.count(JOB, ONE) == 2
+    row = row_of(store)
+    assert (row.state, row.seal) == ("up", seal)
+    stored = sum(path.stat().st_size for path in objects(places / "b"))
+    assert row.used_bytes == stored
+    assert row.plain_bytes > 1.5 * stored
+    for path in objects(places / "b"):
+        assert path.read_bytes().startswith(b"CKPTWRAP")
+        hidden = not any(part in path.read_bytes() for part in (DATA[:64], b"alice", b"JobUnit"))
+        assert hidden or seal == "compress"
+    await save(store, {"a": dirtied(DATA, 5, 1)}, version=2)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, Version(2)) == 2
+
+
+@pytest.mark.parametrize("seal", ["compress", "encrypt"])
+@pytest.mark.parametrize("how", ["flipped", "missing"])
+async def test_a_reader_gets_good_bytes_and_the_store_is_mended(store, keys, places, seal, how):
+    await copied(store, places, seal)
+    (pack,) = packs(places / "store")
+    good = pack.read_bytes()
+    if how == "missing":
+        pack.unlink()
+    else:
+        pack.chmod(0o600)
+        pack.write_bytes(good[:5000] + bytes([good[5000] ^ 1]) + good[5001:])
+    store._packs.clear()
+    assert await load(store, "a") == DATA
+    assert not store.damage(JOB, ONE)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert pack.read_bytes() == good
+    assert store.copies.mended() == 1
+
+
+async def test_the_service_finds_it_sealed_again(store, keys, places):
+    await copied(store, places, "encrypt")
+    store.close()
+    again = open_store(places / "store", create=False)
+    try:
+        await again.copies.round({JOB: 2}, no_pace)
+        assert (row_of(again).state, row_of(again).seal) == ("up", "encrypt")
+        assert row_of(again).plain_bytes > row_of(again).used_bytes
+        assert again.copies.count(JOB, ONE) == 2
+        packs(places / "store")[0].unlink()
+        assert await load(again, "a") == DATA
+    finally:
+        again.close()
+
+
+async def test_without_a_key_nothing_leaves_and_it_is_said(store, places):
+    await copied(store, places, "encrypt")
+    assert objects(places / "b") == []
+    assert store.copies.count(JOB, ONE) == 1
+    (sentence,) = store.copies.locked
+    assert sentence.startswith("no copies for volume b: alice has no key: sudo ckptfs key create")
+    assert row_of(store).state == "up"
+    assert await load(store, "a") == DATA
+    KeyRing(places / "store", Syscalls()).create(
+        "alice",
+        [lambda key: key_wrapping.wrap_for_passphrase(key, "correct horse battery")],
+        replacing=False,
+    )
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, ONE) == 2
+    assert not store.copies.locked
+
+
+async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, places):
+    await copied(store, places, "encrypt")
+    for path in (places / "store/keys/owners").iterdir():
+        path.unlink()
+    before = objects(places / "b")
+    packs(places / "store")[0].unlink()
+    store._packs.clear()
+    with pytest.raises(Corrupt):
+        await load(store, "a")
+    await store.copies.round({JOB: 2}, no_pace)
+    assert objects(places / "b") == before  # nothing is thrown away for want of a key
+    volume = store.copies._volumes["b"].volume
+    for piece in volume.listing().held:
+        volume.prove(piece)
+    assert row_of(store).state == "up"
+    (wrapped,) = (places / "b/keys").iterdir()
+
+    def opened(document):
+        return key_wrapping.unwrap_with_passphrase(
+            document.wraps[0], document.key_id, "correct horse battery"
+        )
+
+    keys.take_in(wrapped.read_bytes(), opened)  # it comes back from beside the copies
+    assert await load(store, "a") == DATA
+
+
+async def test_swapped_copies_mend_nothing(store, keys, places):
+    await copied(store, places, "encrypt")
+    await save(store, {"a": noise(2 * MIB, 7)}, version=2)
+    await store.copies.round({JOB: 2}, no_pace)
+    here, there = packs(places / "b"), packs(places / "store")
+    first, second = here[0].read_bytes(), here[1].read_bytes()
+    for path, data in ((here[0], second), (here[1], first)):
+        path.chmod(0o600)
+        path.write_bytes(data)
+    there[0].unlink()
+    store._packs.clear()
+    gone = (
+        1
+        if there[0].name
+        in store._versions.load_manifest(
+            store.head(JOB, ONE).files[0].manifest.partition(":")[0]
+        ).packs
+        else 2
+    )
+    with pytest.raises(Corrupt):
+        await load(store, "a", version=gone)
+    with pytest.raises(Corrupt, match="renamed"):
+        store.copies._volumes["b"].volume.prove(Piece("packs", here[0].name))
+
+
+async def test_how_copies_are_kept_does_not_change(store, keys, places):
+    with pytest.raises(InvalidInput, match="plain, compress, encrypt"):
+        await store.copies.add(str(places / "b"), "", "rot13")
+    await store.copies.add(str(places / "b"), "", "encrypt")
+    store.copies.set_draining("b", True)
+    await store.copies.round({}, no_pace)
+    await store.copies.remove("b", {})
+    with pytest.raises(Busy, match="kept encrypt, not plain"):
+        await store.copies.add(str(places / "b"))
+    await store.copies.add(str(places / "b"), "", "encrypt")
