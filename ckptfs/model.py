@@ -29,6 +29,13 @@ class Initiator(enum.StrEnum):
     SYSTEM = "system"
 
 
+class SpaceClass(enum.StrEnum):
+    """Who pays for a version (S0): its owner, or the system that took it for its own ends."""
+
+    USER = "user"
+    SYSTEM = "system"
+
+
 class Protocol(enum.StrEnum):
     """How the units of a job are checkpointed together."""
 
@@ -79,6 +86,10 @@ class Policy:
     rollback: str = "truncate"  # "truncate" or "copy": how output files go back at a restart
     requires: tuple[str, ...] = ()  # capability words the checkpointer must have
     replication: int = 1  # copies in as many failure domains
+    keep_within_s: int = 0  # all that are younger
+    keep_every_s: int = 0  # the newest of each such period
+    keep_user_bytes: int = 0  # space that the user provides for versions of theirs; 0: not said
+    space_path: str = ""  # a directory on the disk that the space is on
 
 
 @dataclass(frozen=True, slots=True)

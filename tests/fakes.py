@@ -60,7 +60,7 @@ class FakeUnit:
         facts = UnitFacts(
             self.unit, self.node.name, "sim", dict(preparation.facts), (1000,), (65534,), ()
         )
-        return Prepared(preparation.blockers, facts, 4096)
+        return Prepared(preparation.blockers, facts, self.node.image_bytes)
 
     async def stop(self, *, lease_s: float) -> Sequence[OpenFile]:
         await self._translib.stop(self._handle)
@@ -150,6 +150,7 @@ class FakeNode:
     def __init__(
         self, name: str = "n1", *, script: Script | None = None, nursery: trio.Nursery | None = None
     ) -> None:
+        self.image_bytes = 4096  # what units say their images will take
         self.name = name
         self.nursery = nursery
         self.translib = SimTranslib(script)
@@ -158,6 +159,8 @@ class FakeNode:
         self.restart_refusal = ""
         self.forgotten: list[tuple[JobId, UnitName]] = []
         self.rebuilds: list[tuple[JobId, UnitName, str, JobId | None]] = []
+        self.ready: set[tuple[JobId, UnitName]] = set()
+        self.ready_failure: CkptfsError | None = None
         self._places: dict[tuple[JobId, UnitName], _Place] = {}
         self._callbacks: list[ExitCallback] = []
         self._next_pid = FIRST_PID
@@ -205,6 +208,24 @@ class FakeNode:
     def check_restart(self, facts: UnitFacts, availability: Mapping[str, Availability]) -> str:
         return self.restart_refusal
 
+    async def make_ready(
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        facts: UnitFacts,
+        *,
+        logs_shown_as: JobId | None = None,
+    ) -> None:
+        await trio.lowlevel.checkpoint()
+        failure, self.ready_failure = self.ready_failure, None
+        if failure is not None:
+            raise failure
+        self.ready.add((job, unit))
+
+    async def drop_ready(self, job: JobId, unit: UnitName) -> None:
+        self.ready.discard((job, unit))
+
     async def rebuild(
         self,
         job: JobId,
@@ -217,6 +238,7 @@ class FakeNode:
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
     ) -> FakeUnit:
+        self.ready.discard((job, unit))
         await trio.lowlevel.checkpoint()
         failure, self.rebuild_failure = self.rebuild_failure, None
         if failure is not None:

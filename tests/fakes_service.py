@@ -20,6 +20,7 @@ from ckptfs.coordinator.api import (
     Subscriber,
     UnitStatus,
 )
+from ckptfs.coordinator.charges import Charges
 from ckptfs.errors import (
     Busy,
     Corrupt,
@@ -47,6 +48,7 @@ from ckptfs.store.accounts import account_of
 from ckptfs.store.api import TRASH_S, Account, Damage, Ingest, IngestFile, Pace, Usage
 from ckptfs.store.copies_api import VolumeStatus
 from ckptfs.translib.api import Availability, Capability
+from tests.fakes_charges import FakeCharges
 
 UNIT = unit_name(1)
 START_NS = 1_790_000_000_000_000_000
@@ -292,6 +294,11 @@ class FakeStore:
             raise NotFound(f"version {version} of {job} is not in the trash")
         self.sealed[job, version] = self.trash.pop((job, version))[0]
 
+    def trashed_head(self, job: JobId, version: Version) -> Head:
+        if (job, version) not in self.trash:
+            raise NotFound(f"version {version} of {job} is not in the trash")
+        return self.trash[job, version][0].head
+
     def close(self) -> None:
         pass
 
@@ -304,6 +311,7 @@ class FakeService:
         self.records: dict[JobId, Job] = {}
         self.subscribers: list[Subscriber] = []
         self.troubles: list[str] = []
+        self.charges: Charges = FakeCharges(self.store, self.job)
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
         self.damaged: list[Damage] = []
         self.scrubbing = False

@@ -20,6 +20,7 @@ from ..node.api import Exit, Process
 from ..store.api import Damage, Ingest, Store, Usage
 from ..store.copies_api import VolumeStatus
 from ..translib.api import Availability
+from .charges import Charges
 
 
 @dataclass(slots=True)
@@ -71,6 +72,7 @@ RETENTION_MAX: Mapping[str, int] = {  # rule, also the name of the field, and it
     "keep_last": 1_000_000,
     "keep_within_s": 10**9,
     "keep_every_s": 10**9,
+    "keep_user_bytes": 1 << 60,
 }
 
 
@@ -91,6 +93,7 @@ class Job:
     keep_last: int = 0  # restartable versions; with the two below 0, all are kept
     keep_within_s: int = 0  # all that are younger, in seconds
     keep_every_s: int = 0  # the newest of each such period, in seconds
+    keep_user_bytes: int = 0  # space that the user provides; 0: as much as there is
     replication: int = 1  # copies in as many failure domains
     highest_version: int = 0  # ever assigned
     versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
@@ -154,6 +157,7 @@ class Service(Protocol):
     """
 
     store: Store
+    charges: Charges  # who pays for what
     staging: Mapping[str, Ingest]  # "<job>.<version>" → version in work; fs shows it to root alone
 
     def jobs(self) -> Sequence[JobId]:

@@ -8,18 +8,20 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from functools import partial
 
 import trio
 
 from ..catalog import operations
-from ..errors import CkptfsError, Unsupported
+from ..errors import CkptfsError, NotAuthorised, Unsupported
 from ..ids import JobId, UnitName, Version
 from ..jobs.lifecycle import ALREADY, refusal
-from ..model import Caller, JobState, Protocol, Purpose
+from ..model import Caller, Initiator, JobState, Protocol, Purpose
 from ..node.api import Prepared
 from ..security import access
 from ..translib.api import Capability
 from .api import NO_VERSION, CheckpointRequest, Job, Outcome
+from .charging import Charging
 from .checkpoint import CheckpointPhase, checkpoint_machine
 from .driver import INTERRUPTED, KILLED, Journal, drive
 from .events import Event
@@ -35,8 +37,8 @@ log = logging.getLogger(__name__)
 class Checkpoints:
     """Takes versions."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._parts = parts
+    def __init__(self, parts: Parts, charging: Charging) -> None:
+        self._parts, self._charging = parts, charging
 
     async def request(
         self, job_id: JobId, caller: Caller, request: CheckpointRequest, *, verb: str = "checkpoint"
@@ -45,11 +47,13 @@ class Checkpoints:
 
         Suspending a suspended job does nothing and returns the version it was suspended with.
         Raises NotAuthorised, Busy, Unsupported (ended, capability missing, blockers),
-        StoreFull, Degraded, TimedOut; nothing has happened to the job then.
+        StoreFull, QuotaExceeded, Degraded, TimedOut; nothing has happened to the job then.
         """
         registry = self._parts.registry
         job = registry.get(job_id)
         access.require(caller, job.spec.owner, verb, job_id)
+        if request.initiator is Initiator.SYSTEM and caller.uid != access.ROOT_UID:
+            raise NotAuthorised("only root takes versions in the name of the system")
         if (verb, job.state) in ALREADY and job_id not in registry.operations:
             return job.checkpoint.version if job.checkpoint else NO_VERSION
         operation = registry.acquire(job_id, verb)
@@ -84,6 +88,7 @@ class Checkpoints:
         version = Version(job.highest_version + 1)
         expected_bytes = sum(entry.image_bytes for entry in prepared.values())
         family = (job.clone_of,) if job.clone_of else ()
+        self._charging.reserve(job, operation, request, expected_bytes)
         ingest = parts.store.begin(job.id, version, expect_bytes=expected_bytes, family=family)
         try:
             journal_id = self._number(job, version, verb, operation)
@@ -92,7 +97,18 @@ class Checkpoints:
             raise
         parts.staging[staging_name(job.id, version)] = ingest
         self._announce(job, version, expected_bytes, operation)
-        return Saving(parts, job, version, request, ports, prepared, ingest, journal_id, begun_s)
+        return Saving(
+            parts,
+            job,
+            version,
+            request,
+            ports,
+            prepared,
+            ingest,
+            journal_id,
+            begun_s,
+            may_take=partial(self._charging.reserve, job, operation, request),
+        )
 
     async def prepare(self, job: Job) -> dict[UnitName, Prepared]:
         """Ask every unit of a running job what is in the way.  Stops nothing.

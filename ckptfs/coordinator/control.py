@@ -13,6 +13,7 @@ from ..model import Caller, JobState, Protocol
 from ..node.api import Process
 from ..security import access
 from .api import RETENTION_MAX, Job, SignalRequest
+from .charging import Charging
 from .parts import Parts
 from .retention import apply_retention, bring_back, remove_version
 from .side_by_side import side_by_side
@@ -26,8 +27,8 @@ RESTARTS = frozenset({"restart", "resume"})
 class Control:
     """Carries the small verbs out."""
 
-    def __init__(self, parts: Parts, supervision: Supervision) -> None:
-        self._parts, self._supervision = parts, supervision
+    def __init__(self, parts: Parts, supervision: Supervision, charging: Charging) -> None:
+        self._parts, self._supervision, self._charging = parts, supervision, charging
 
     def kill(self, job_id: JobId, caller: Caller) -> None:
         """End the job; an operation under way ends with it.  The end is seen in its state."""
@@ -110,13 +111,18 @@ class Control:
         self._save(job)
 
     def set_retention(self, job_id: JobId, caller: Caller, rule: str, number: int) -> None:
-        """Choose which restartable versions are kept; what is too many goes at once."""
+        """Choose which restartable versions are kept; what is too many goes at once.
+
+        Raises QuotaExceeded when more is there than the space that is now provided.
+        """
         job = self._allowed(job_id, caller, "retention")
         if not 0 <= number <= RETENTION_MAX[rule]:
             raise OutOfRange(f"{rule} is 0 to {RETENTION_MAX[rule]}, not {number}")
         former = getattr(job, rule)
         if number == former:
             return
+        if rule == "keep_user_bytes":
+            self._charging.require_keep(job, number)
         setattr(job, rule, number)
         try:
             self._save(job)
@@ -128,9 +134,13 @@ class Control:
     def set_replication(
         self, job_id: JobId, caller: Caller, level: int, check: Callable[[int], None]
     ) -> None:
-        """Want copies in *level* failure domains; *check* refuses what cannot be."""
+        """Want copies in *level* failure domains; *check* refuses what cannot be.
+
+        Raises QuotaExceeded when the owner would be charged more than they may.
+        """
         job = self._allowed(job_id, caller, "replication")
         check(level)
+        self._charging.require_copies(job, level)
         former, job.replication = job.replication, level
         try:
             self._save(job)
@@ -165,8 +175,12 @@ class Control:
         remove_version(self._parts, job, version)
 
     def undelete(self, job_id: JobId, version: Version, caller: Caller) -> None:
-        """Bring a removed version back, pinned.  Raises NotFound, Corrupt, StoreFull, Degraded."""
+        """Bring a removed version back, pinned.
+
+        Raises NotFound, Corrupt, StoreFull, QuotaExceeded, Degraded.
+        """
         job = self._allowed(job_id, caller, "undelete")
+        self._charging.require_back(job, version)
         bring_back(self._parts, job, version)
 
     def remove_job(self, job_id: JobId, caller: Caller) -> None:

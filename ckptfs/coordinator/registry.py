@@ -40,6 +40,7 @@ class Operation:
     version: Version | None = None  # in use: neither removed nor collected
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     kill_wanted: bool = False  # somebody asked for a kill meanwhile
+    charge_bytes: int = 0  # what the version in work may come to be charged to the owner
 
 
 @dataclass(slots=True)
@@ -213,6 +214,7 @@ class Registry:
             keep_last=job.keep_last,
             keep_within_s=job.keep_within_s,
             keep_every_s=job.keep_every_s,
+            keep_user_bytes=job.keep_user_bytes,
             replication=job.replication,
             protocol=job.protocol,
             exit_code=ended.code if ended else None,

@@ -149,6 +149,7 @@ class Restarts:
             keep_last=job.keep_last,
             keep_within_s=job.keep_within_s,
             keep_every_s=job.keep_every_s,
+            keep_user_bytes=job.keep_user_bytes,
             replication=job.replication,
             protocol=job.protocol,
             stdout=job.spec.stdout or str(logs / f"{unit}.out"),

@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import trio
@@ -42,6 +42,7 @@ class Saving:
     ingest: Ingest
     journal_id: int
     begun_s: float
+    may_take: Callable[[int], None] = lambda _: None  # logical bytes; raises QuotaExceeded
     stopped: set[UnitName] = field(default_factory=set[UnitName])
     killed: set[UnitName] = field(default_factory=set[UnitName])
     files: dict[UnitName, Sequence[OpenFile]] = field(
@@ -110,6 +111,7 @@ class Saving:
             document = render_unit(self.job.id, self.version, unit_facts)
             await self._write(unit_facts.unit, UNIT_DOCUMENT, document)
         await self._write(SERVICE, JOB_DOCUMENT, self._job_document(facts))
+        self.may_take(self._size_bytes())
         try:
             self._committed(await self.ingest.commit(self._draft()))
         except trio.Cancelled:
@@ -159,6 +161,12 @@ class Saving:
                 await self.ingest.abort()
         except (CkptfsError, trio.TooSlowError) as error:
             log.error("%s %d could not be forgotten: %r", self.job.id, self.version, error)
+
+    def _size_bytes(self) -> int:
+        files = (
+            file for unit in (SERVICE, *self.ports) for file in self.ingest.files(unit).values()
+        )
+        return sum(file.size_bytes for file in files)
 
     def _committed(self, head: Head) -> None:
         """No await: the version is in the job's list before anybody can look."""

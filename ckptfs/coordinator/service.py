@@ -29,6 +29,8 @@ from ..translib.api import Availability
 from . import versions
 from .api import CheckpointRequest, Job, RestartRequest, SignalRequest, Subscriber
 from .background import Background
+from .charges import Charges
+from .charging import Charging
 from .checkpointing import Checkpoints
 from .collecting import Collecting
 from .control import Control
@@ -40,6 +42,7 @@ from .scrub import Scrub
 from .startup import recover
 from .submission import Submissions
 from .supervision import Supervision
+from .user_space import UserSpace
 
 
 def this_machine(name: str) -> Machine:
@@ -89,15 +92,21 @@ class Coordinator:
         self.store: Store = parts.store
         self.staging: Mapping[str, Ingest] = parts.staging
         self._supervision = Supervision(parts)
-        self._checkpoints = Checkpoints(parts)
+        self._charging = Charging(parts)
+        self.charges: Charges = self._charging
+        self._checkpoints = Checkpoints(parts, self._charging)
         self._restarts = Restarts(parts, self._supervision)
-        self._control = Control(parts, self._supervision)
+        self._control = Control(parts, self._supervision, self._charging)
         self._scrub = Scrub(parts)
         self._replication = Replication(parts)
         self._collecting = Collecting(parts, parts.sweeper)
         machine = this_machine(parts.node.name)
         self._submissions = Submissions(
-            parts, self._supervision, machine, self._replication.check_level
+            parts,
+            self._supervision,
+            machine,
+            self._replication.check_level,
+            UserSpace(parts, self._charging),
         )
 
     async def recover(self) -> None:
@@ -294,7 +303,7 @@ class Coordinator:
         if damaged := self.damaged_versions():
             sentences.append(versions.damage_sentence(damaged))
         sentences += self._replication.troubles()
-        alarms = (self._scrub.alarm(), self._collecting.alarm())
+        alarms = (self._scrub.alarm(), self._collecting.alarm(), self._charging.trouble)
         sentences += [alarm for alarm in alarms if alarm]
         entries = self._parts.available()
         if not any(entry.available for entry in entries.values()):

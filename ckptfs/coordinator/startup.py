@@ -66,6 +66,7 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
         keep_last=record.keep_last,
         keep_within_s=record.keep_within_s,
         keep_every_s=record.keep_every_s,
+        keep_user_bytes=record.keep_user_bytes,
         replication=record.replication,
         highest_version=max([record.highest_version, *versions]),
         versions=versions,

@@ -17,6 +17,7 @@ from ..translib.api import Capability
 from .api import Job, UnitStatus
 from .parts import Parts, default_translib
 from .supervision import Supervision
+from .user_space import UserSpace
 
 log = logging.getLogger(__name__)
 
@@ -30,19 +31,21 @@ class Submissions:
         supervision: Supervision,
         machine: Machine,
         check_level: Callable[[int], None],
+        user_space: UserSpace,
     ) -> None:
         self._parts, self._supervision, self._machine = parts, supervision, machine
-        self._check_level = check_level
+        self._check_level, self._user_space = check_level, user_space
 
     async def submit(self, caller: Caller, document: bytes) -> JobId:
         """Start the job in *document* and return its id once its program runs.
 
         Raises InvalidInput, TooBig, Unsupported, NotAuthorised, NotFound,
-        NotAuthenticated, StoreFull, TimedOut; no trace is left then but a number.
+        NotAuthenticated, StoreFull, QuotaExceeded, TimedOut; no trace is left then but a number.
         """
         submission = parse_jsdl(document, self._machine)
         owner = resolve_owner(caller, submission.description.user, submission.group)
         self._check_requirements(submission)
+        await self._user_space.check(submission.policy, owner)
         spec = make_spec(submission, owner, document)
         job = self._admit(spec)
         try:
@@ -76,6 +79,9 @@ class Submissions:
             spec=spec,
             created_ns=parts.clock_ns(),
             keep_last=spec.policy.keep_last,
+            keep_within_s=spec.policy.keep_within_s,
+            keep_every_s=spec.policy.keep_every_s,
+            keep_user_bytes=spec.policy.keep_user_bytes,
             replication=spec.policy.replication,
             protocol=spec.policy.protocol,
             stdout=spec.stdout or str(logs / f"{unit}.out"),

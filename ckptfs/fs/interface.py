@@ -35,7 +35,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
         "checkpoint",
         0o640,
         "Write `1`, or `keep=yes incremental=yes note=word`, to take a version; the answer is "
-        "its number.",
+        "its number. Root adds `initiator=system` for one that is charged to nobody and goes when "
+        "the job is done.",
         "$ exec 3<>heat.42/ctl/checkpoint; echo 1 >&3; read -u3 v; echo $v\n"
         "7\n"
         "$ cat heat.42/ctl/checkpoint\n"
@@ -110,7 +111,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
         0o640,
         "Which restartable versions are kept: the newest so many, all younger than `keep_within_s` "
         "seconds, one for each `keep_every_s`; a version that no rule wants goes, 0 ends a rule, "
-        "without a rule all stay.",
+        "without a rule all stay. `keep_user_bytes` is the space you provide: your own versions "
+        "within it stay whatever the rules say, and one that would not fit is refused (EDQUOT).",
         "$ echo keep_last 3 > heat.42/ctl/retention\n$ cat heat.42/ctl/retention\nkeep_last 3",
         shows.retention,
         verbs.set_retention,

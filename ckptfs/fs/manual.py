@@ -55,7 +55,8 @@ Everything else that would change a version is EPERM.
 Versions, units and sealed files carry `user.ckptfs.*`, listed by `getfattr -d` and read-only:
 `owner` (global user id), `replicas` (verified copies) and `level` (copies wanted), `unique_bytes`
 (physical bytes that only this holds; a version's are spread over its files by size),
-`purpose`, `initiator`, `verified_at`; files also `blake3` and `sha256`.
+`charged_bytes` and `class` (`user`: charged to the owner, or `system`), `purpose`, `initiator`,
+`verified_at`; files also `blake3` and `sha256`.
 
 ## errno
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from ..coordinator.api import RETENTION_MAX, CheckpointRequest, RestartRequest, SignalRequest
 from ..errors import InvalidInput, NotFound, OutOfRange
 from ..ids import UnitName, Version, parse_unit_name, parse_version
+from ..model import Initiator, Purpose
 from .control import parse_choice, parse_count, parse_keys
 
 NOTE_MAX = 256  # characters
@@ -19,14 +20,21 @@ SIGNALS = {member.name.removeprefix("SIG"): int(member) for member in signal.Sig
 
 
 def parse_checkpoint(text: str) -> CheckpointRequest:
-    """Parse ``1`` or ``keep=yes incremental=yes note=word``.  Raises InvalidInput, OutOfRange."""
+    """Parse ``1`` or ``keep=yes incremental=yes note=word initiator=system``.
+
+    Raises InvalidInput, OutOfRange.
+    """
     if text == "1":
         return CheckpointRequest()
-    keys = parse_keys(text.split(), ("keep", "incremental", "note"))
+    keys = parse_keys(text.split(), ("keep", "incremental", "note", "initiator"))
     note = keys.get("note", "")
     if len(note) > NOTE_MAX:
         raise OutOfRange(f"a note has at most {NOTE_MAX} characters")
+    initiator = parse_choice(keys.get("initiator", "user"), {str(word): word for word in Initiator})
+    is_systems = initiator is Initiator.SYSTEM
     return CheckpointRequest(
+        purpose=Purpose.FAULT_TOLERANCE if is_systems else Purpose.USER,
+        initiator=initiator,
         keep=parse_choice(keys.get("keep", "no"), YES_NO),
         incremental=parse_choice(keys.get("incremental", "no"), YES_NO),
         note=note,

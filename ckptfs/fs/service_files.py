@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import shows, verbs
+from . import shows, space, verbs
 from .control import ControlFile, table_of
 from .views import ServiceView
 
@@ -99,6 +99,32 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         verbs.gc,
         pollable=True,
         usage="echo 1 > gc, or: dry, 1 trash=empty",
+    ),
+    ControlFile(
+        "space",
+        0o444,
+        "Who has how much in the store, one line per user and class (users see their own): logical "
+        "bytes, what that adds to the store with shared pages counted once, what is charged; last "
+        "the store itself, `rest_bytes` being trash, slack and what belongs to no version.",
+        "$ cat ctl/space\n"
+        "alice/user versions=3 logical_bytes=3221225472 added_bytes=1181116006 "
+        "charged_bytes=3221225472 copies=3 copies_wanted=3 dedup_ratio=2.73\n"
+        "store versions=3 logical_bytes=3221225472 stored_bytes=1182264320 rest_bytes=1148314 "
+        "reserved_bytes=0 free_bytes=52613349376 total_bytes=63278391296 dedup_ratio=2.72",
+        space.space,
+        refresh=space.refresh,
+    ),
+    ControlFile(
+        "quota",
+        0o644,
+        "What is charged to each user (users see their own) and how much may be; root writes a "
+        "user, or `default` for all others but root, and a size (`K` `M` `G` `T` `P`) or `none`.",
+        "# echo alice 10G > ctl/quota\n"
+        "$ cat ctl/quota\n"
+        "alice limit_bytes=10737418240 charged_bytes=3221225472 reserved_bytes=0\n"
+        "default limit_bytes=none",
+        space.quota,
+        space.set_quota,
     ),
     ControlFile(
         "stat",

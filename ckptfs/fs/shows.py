@@ -201,7 +201,11 @@ def replication(view: JobView) -> str:
 def retention(view: JobView) -> str:
     """``keep_last 3``, then those of the other rules that are set."""
     job = view.job
-    others = {"keep_within_s": job.keep_within_s, "keep_every_s": job.keep_every_s}
+    others = {
+        "keep_within_s": job.keep_within_s,
+        "keep_every_s": job.keep_every_s,
+        "keep_user_bytes": job.keep_user_bytes,
+    }
     set_ones = {rule: number for rule, number in others.items() if number}
     return render_flat({"keep_last": job.keep_last} | set_ones)
 
@@ -240,7 +244,11 @@ def job_stat(view: JobView) -> str:
         "saving_done_bytes": saving.done_bytes if saving else 0,
         "saving_total_bytes": saving.total_bytes if saving else 0,
     }
-    return render_flat({**job.stat, **progress, "versions": len(job.versions)})
+    charges = {
+        "charged_bytes": view.service.charges.of_job(view.id),
+        "keep_user_bytes": job.keep_user_bytes,
+    }
+    return render_flat({**job.stat, **progress, "versions": len(job.versions), **charges})
 
 
 def job_events(view: JobView) -> str:
@@ -308,11 +316,14 @@ def version_stat(view: VersionView) -> str:
     }
     try:
         head = view.service.head(view.id, Version(view.version))
+        space_class, charged_bytes = view.service.charges.of_version(view.id, view.version)
         figures |= {
             "committed_at": time_text(head.committed_ns),
             "logical_bytes": head.logical_bytes,
             "stored_bytes": head.stored_bytes,
             "unique_bytes": view.service.store.unique_bytes(view.id, view.version),
+            "charged_bytes": charged_bytes,
+            "class": space_class,
             "frozen_usec": head.frozen_usec,
             "files": len(head.files),
             "purpose": head.purpose,

@@ -31,6 +31,8 @@ class Xattrs:
             "replicas": self._replicas,
             "level": self._level,
             "unique_bytes": self._unique_bytes,
+            "charged_bytes": self._charged_bytes,
+            "class": self._class,
             "purpose": self._purpose,
             "initiator": self._initiator,
             "verified_at": self._verified_at,
@@ -99,6 +101,19 @@ class Xattrs:
         if node.kind is Kind.IMAGE:
             return str(SECTOR * blocks.get((node.unit, node.name), 0))
         return str(SECTOR * sum(count for (unit, _), count in blocks.items() if unit == node.unit))
+
+    async def _class(self, node: Node, head: Head) -> str:
+        return self._service.charges.of_version(node.job, node.version)[0]
+
+    async def _charged_bytes(self, node: Node, head: Head) -> str:
+        """A version's charge, shared out over its files by size."""
+        charged = self._service.charges.of_version(node.job, node.version)[1]
+        if node.kind is Kind.VERSION or not head.logical_bytes:
+            return str(charged)
+        files = [f for f in head.files if f.unit == node.unit]
+        names = {node.name} if node.kind is Kind.IMAGE else {f.name for f in files}
+        size = sum(file.size_bytes for file in files if file.name in names)
+        return str(charged * size // head.logical_bytes)
 
     async def _blake3(self, node: Node, head: Head) -> str:
         return self._namespace.file(node).blake3

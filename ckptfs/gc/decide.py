@@ -7,7 +7,8 @@ The rules in their order (the first that applies decides):
    when the migration has succeeded;
 3. the newest restartable version stays, and so does the newest one that has all the copies its
    job wants, with everything newer: nothing goes before what replaces it is as safe;
-4. what the job's retention keeps stays, the rest goes; no retention keeps all.
+4. what the job's retention keeps stays, the rest goes; no retention keeps all.  The user's own
+   versions within the space that the user provided are kept by it whatever its other rules say.
 
 Only restartable versions are counted, and only those that have all their copies count against
 an older one.  A damaged version is evidence, and its owner's to remove.
@@ -19,21 +20,23 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from ..ids import JobId, Version
-from ..model import Initiator, Purpose
+from ..model import Initiator, Purpose, SpaceClass
 
 S = 1_000_000_000  # nanoseconds
 CLOCK_SLACK_S = 120  # clocks are stepped by less than that in normal service
+SYSTEM_PURPOSES = frozenset({Purpose.FAULT_TOLERANCE, Purpose.MIGRATION})
 AWAITS_COPIES = "what replaces it has not all its copies yet"
 SCARCE = 20  # the trash is emptied early when less than one part in so many of the disk is free
 
 
 @dataclass(frozen=True, slots=True)
 class Retention:
-    """What a job keeps; a version stays when any of the three wants it, all 0 keeps everything."""
+    """What a job keeps; a version stays when any rule wants it, the first three 0 keep all."""
 
     last: int = 0  # newest restartable versions
     within_s: int = 0  # seconds: all that are younger
     every_s: int = 0  # seconds: the newest of each such period
+    user_bytes: int = 0  # charged bytes: the newest of the user's own that fit into it
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +51,7 @@ class Candidate:
     purpose: Purpose
     initiator: Initiator
     copied: bool = True  # has as many copies as its job wants
+    charged_bytes: int = 0  # to its owner
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,20 @@ class Verdict:
     version: Version
     stays: bool
     reason: str
+
+
+def class_of(purpose: Purpose, initiator: Initiator) -> SpaceClass:
+    """Return who pays for a version: the system for what it took itself, or for its own ends."""
+    is_systems = initiator is Initiator.SYSTEM or purpose in SYSTEM_PURPOSES
+    return SpaceClass.SYSTEM if is_systems else SpaceClass.USER
+
+
+def charge_of(
+    purpose: Purpose, initiator: Initiator, *, logical_bytes: int, copies_wanted: int
+) -> int:
+    """Return how many bytes a version is charged to its owner: nothing for the system's."""
+    is_users = class_of(purpose, initiator) is SpaceClass.USER
+    return logical_bytes * copies_wanted if is_users else 0
 
 
 def decide(facts: JobFacts, candidates: Sequence[Candidate], now_ns: int) -> list[Verdict]:
@@ -103,7 +121,8 @@ def _protection(candidate: Candidate) -> str:
 
 
 def _purpose_over(facts: JobFacts, candidate: Candidate, needed: Collection[Version | None]) -> str:
-    if facts.done and candidate.initiator is Initiator.SYSTEM:
+    is_systems = class_of(candidate.purpose, candidate.initiator) is SpaceClass.SYSTEM
+    if facts.done and is_systems:
         return "taken by the system, and the job is done"
     is_over = candidate.purpose is Purpose.MIGRATION and candidate.version in facts.migrated
     return "its migration has succeeded" if is_over and candidate.version not in needed else ""
@@ -130,6 +149,18 @@ def kept_by_retention(
         kept |= dict.fromkeys(young, f"keep_within {retention.within_s}")
     if retention.last:
         kept |= _newest(good, retention.last, f"keep_last {retention.last}")
+    return kept | _within_space(retention.user_bytes, good)
+
+
+def _within_space(user_bytes: int, good: Sequence[Candidate]) -> dict[Version, str]:
+    """Return the user's own versions that fit into the space provided, newest first."""
+    left, kept = user_bytes, dict[Version, str]()
+    own = (c for c in reversed(good) if class_of(c.purpose, c.initiator) is SpaceClass.USER)
+    for candidate in own if user_bytes else ():
+        left -= candidate.charged_bytes
+        if left < 0:
+            break
+        kept[candidate.version] = f"keep_user_bytes {user_bytes}"
     return kept
 
 

@@ -21,7 +21,7 @@ def resolve_owner(caller: Caller, user: str, group: str) -> Owner:
     Anybody may run jobs as themselves and in their own groups; root as
     anybody.  Raises NotFound, InvalidInput, NotAuthorised (EPERM).
     """
-    uid = _uid(user) if user else caller.uid
+    uid = find_uid(user) if user else caller.uid
     if caller.uid not in (0, uid):
         raise NotAuthorised(f"uid {caller.uid} may not run jobs as {user}")
     if uid == caller.uid:
@@ -61,7 +61,8 @@ def _account_groups(uid: int) -> tuple[int, frozenset[int]]:
     return account.pw_gid, frozenset(os.getgrouplist(account.pw_name, account.pw_gid))
 
 
-def _uid(user: str) -> int:
+def find_uid(user: str) -> int:
+    """Return the uid of a login name or a number.  Raises NotFound, InvalidInput."""
     if _NUMBER.match(user):
         return _checked(user)
     try:

@@ -64,6 +64,21 @@ class JobsDirectory:
         """Replace the record; durable when this returns.  Raises StoreFull."""
         _write(self._root / record.id / RECORD, render_record(record))
 
+    def kept(self, name: str) -> bytes:
+        """Return the document *name* beside the jobs, nothing when there is none."""
+        try:
+            return _read(self._root / name)
+        except FileNotFoundError:
+            return b""
+
+    def keep(self, name: str, content: bytes) -> None:
+        """Replace the document *name* beside the jobs, durably.  Raises StoreFull."""
+        _write(self._root / name, content)
+
+    def device(self) -> int:
+        """Return which disk the jobs, and so the store, lie on (st_dev)."""
+        return self._root.stat().st_dev
+
     def load(self, *, sweep: bool = True) -> tuple[list[JobRecord], list[str]]:
         """Return every job's record by number, and one sentence for each that cannot be read.
 

@@ -188,6 +188,9 @@ def _finish(draft: _Draft) -> Submission:
         wall_time_s=wall_time_s,
         rollback=draft.policy.rollback,
         keep_last=draft.policy.keep_last,
+        keep_within_s=draft.policy.keep_within_s,
+        keep_every_s=draft.policy.keep_every_s,
+        space_bytes=draft.policy.keep_user_bytes,
         **paths,
     )
     return Submission(description, draft.texts.get("GroupName", ""), draft.policy, draft.kept)

@@ -67,6 +67,9 @@ class JobDescription:
     wall_time_s: int = 0
     rollback: str = ""
     keep_last: int = 0
+    keep_within_s: int = 0
+    keep_every_s: int = 0
+    space_bytes: int = 0  # that the user provides for versions
 
 
 def can_be_carried(text: str) -> bool:
@@ -138,13 +141,20 @@ def _limits(job: JobDescription) -> Iterator[str]:
 
 def _checkpointing(job: JobDescription) -> Iterator[str]:
     """Yield the lines of our own block; none when the job asks for nothing special."""
-    if not job.rollback and not job.keep_last:
+    lines: list[str] = []
+    if job.space_bytes:
+        space = f"<ckpt:UserSpace><ckpt:Bytes>{job.space_bytes}</ckpt:Bytes></ckpt:UserSpace>"
+        lines.append(f"<ckpt:FileManagement>{space}</ckpt:FileManagement>")
+    if job.rollback:
+        lines.append(f"<ckpt:Rollback>{_escape('rollback', job.rollback)}</ckpt:Rollback>")
+    rules = {"Last": job.keep_last, "Within": job.keep_within_s, "Every": job.keep_every_s}
+    keep = "".join(f"<ckpt:Keep{rule}>{n}</ckpt:Keep{rule}>" for rule, n in rules.items() if n)
+    if keep:
+        lines.append(f"<ckpt:Retention>{keep}</ckpt:Retention>")
+    if not lines:
         return
     yield f'<ckpt:JobCheckpointing xmlns:ckpt="{CHECKPOINTING}">'
-    if job.rollback:
-        yield f"  <ckpt:Rollback>{_escape('rollback', job.rollback)}</ckpt:Rollback>"
-    if job.keep_last:
-        yield f"  <ckpt:Retention><ckpt:KeepLast>{job.keep_last}</ckpt:KeepLast></ckpt:Retention>"
+    yield from (f"  {line}" for line in lines)
     yield "</ckpt:JobCheckpointing>"
 
 

@@ -40,6 +40,7 @@ class JobRecord:
     stderr: str
     keep_within_s: int = 0
     keep_every_s: int = 0
+    keep_user_bytes: int = 0
     logs_shown_as: JobId | None = None  # a clone: whose log paths its images name
     events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
@@ -88,6 +89,10 @@ def _spec(fields: dict[str, Any], jsdl: str) -> JobSpec:
         rollback=policy["rollback"],
         requires=tuple(policy["requires"]),
         replication=int(policy.get("replication", 1)),
+        keep_within_s=int(policy.get("keep_within_s", 0)),
+        keep_every_s=int(policy.get("keep_every_s", 0)),
+        keep_user_bytes=int(policy.get("keep_user_bytes", 0)),
+        space_path=str(policy.get("space_path", "")),
     )
     fields["argv"] = tuple(fields["argv"])
     return JobSpec(**fields, jsdl=jsdl)

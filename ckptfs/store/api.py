@@ -276,5 +276,9 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
+    def trashed_head(self, job: JobId, version: Version) -> Head:
+        """Return the verified head of a removed version.  Raises NotFound, Corrupt, Degraded."""
+        ...
+
         """End the threads and let the store go.  Abort what is being written first."""
         ...

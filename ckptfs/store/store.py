@@ -380,3 +380,7 @@ class LocalStore:
         """See Store."""
         self._writers.refuse()
         self.trash.bring_back(job, version)
+    def trashed_head(self, job: JobId, version: Version) -> Head:
+        """See Store."""
+        return self.trash.head(job, version)
+

@@ -15,6 +15,7 @@ from pathlib import Path
 from ..errors import Corrupt, Exists, NotFound
 from ..ids import JobId, Version, parse_job_id, parse_version
 from . import layout
+from ..model import Head
 from .heads import HEAD_MAX
 from .packs import failure_of
 from .superblock import Superblock
@@ -80,6 +81,17 @@ class Trash:
                 self._calls.rmdir(path)
 
     def bring_back(self, job: JobId, version: Version) -> None:
+    def head(self, job: JobId, version: Version) -> Head:
+        """Return the proved head of a removed version.  Raises NotFound, Corrupt, Degraded."""
+        for entry in self.of(job):
+            if entry.version == version:
+                try:
+                    document = self._calls.read_file(entry.path, HEAD_MAX)
+                except OSError as error:
+                    raise failure_of(error) from error
+                return self._versions.prove(document, job, version)
+        raise NotFound(f"version {version} of {job} is not in the trash")
+
         """Make a removed version visible again, durably.
 
         Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing),

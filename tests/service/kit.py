@@ -113,8 +113,8 @@ class World:
             await self.service.submit(caller, render_jsdl(description).encode())
         )
 
-    async def checkpoint(self, job: Job, **fields) -> Outcome:
-        await self.service.request_checkpoint(job.id, OWNER, CheckpointRequest(**fields))
+    async def checkpoint(self, job: Job, *, caller: Caller = OWNER, **fields) -> Outcome:
+        await self.service.request_checkpoint(job.id, caller, CheckpointRequest(**fields))
         return await self.saved(job)
 
     async def saved(self, job: Job) -> Outcome:

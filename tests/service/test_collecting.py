@@ -149,7 +149,7 @@ def test_the_systems_versions_go_with_the_job(tmp_path, code, left):
         async with world(tmp_path, sweeper=FakeSweeper()) as w:
             job = await w.start()
             for initiator in (Initiator.SYSTEM, Initiator.USER, Initiator.SYSTEM):
-                await w.checkpoint(job, initiator=initiator)
+                await w.checkpoint(job, caller=ROOT, initiator=initiator)
             await trio.sleep(5)
             assert job.versions == [1, 2, 3]
             w.node.end(job.id, UNIT, Exit(code))

@@ -88,8 +88,34 @@ def test_the_block_in_our_namespace_and_every_element_kept():
     assert found.kept == {"Rollback": "copy", "Retention/KeepLast": "3"}
 
 
+def space(inner):
+    return f"<FileManagement><UserSpace>{inner}</UserSpace></FileManagement>"
+
+
 def block(inner):
     return f"<JobCheckpointing>{inner}</JobCheckpointing>"
+
+
+def test_the_space_that_the_user_provides_and_what_is_kept():
+    policy = parse(
+        after="""<c:JobCheckpointing>
+        <c:FileManagement><c:ReplicationLevel>2</c:ReplicationLevel><c:UserSpace>
+        <c:Path>/home/alice</c:Path><c:Bytes>1000</c:Bytes></c:UserSpace></c:FileManagement>
+        <c:Retention><c:KeepWithin>2 days</c:KeepWithin><c:KeepEvery>1hour</c:KeepEvery>
+        <c:KeepUserBytes>1000</c:KeepUserBytes></c:Retention></c:JobCheckpointing>"""
+    ).policy
+    assert (policy.keep_user_bytes, policy.space_path) == (1000, "/home/alice")
+    assert (policy.keep_within_s, policy.keep_every_s) == (172800, 3600)
+    assert policy.replication == 2
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"),
+    [("0", 0), ("60", 60), ("1s", 1), ("90min", 5400), ("3 hours", 10800), ("1week", 604800)],
+)
+def test_periods(text, seconds):
+    inner = f"<Retention><KeepWithin>{text}</KeepWithin></Retention>"
+    assert parse(after=block(inner)).policy.keep_within_s == seconds
 
 
 @pytest.mark.parametrize(
@@ -115,7 +141,24 @@ def block(inner):
             OutOfRange,
             "ReplicationLevel",
         ),
-        ("<FileManagement><UserSpace>1</UserSpace></FileManagement>", Unsupported, "UserSpace"),
+        ("<FileManagement><UserSpace>1</UserSpace></FileManagement>", InvalidInput, "UserSpace"),
+        (space("<Path>/home/alice</Path>"), InvalidInput, "Bytes is missing"),
+        (space("<Bytes>0</Bytes>"), OutOfRange, "UserSpace/Bytes"),
+        (space("<Bytes>1152921504606846977</Bytes>"), OutOfRange, "UserSpace/Bytes"),
+        (space("<Bytes>10G</Bytes>"), InvalidInput, "UserSpace/Bytes"),
+        (space("<Bytes>1</Bytes><Bytes>2</Bytes>"), InvalidInput, "twice"),
+        (space("<Bytes>1</Bytes><Path>home</Path>"), InvalidInput, "absolute"),
+        (space("<Bytes>1</Bytes><Path>/a\tb</Path>"), InvalidInput, "absolute"),
+        (space("<Bytes>1</Bytes><Host>n1</Host>"), Unsupported, "UserSpace/Host"),
+        (space("<Bytes><More>1</More></Bytes>"), Unsupported, "UserSpace/Bytes"),
+        (
+            space("<Bytes>1</Bytes>") + "<Retention><KeepUserBytes>2</KeepUserBytes></Retention>",
+            InvalidInput,
+            "contradicts",
+        ),
+        ("<FileManagement><DiskSpace>1</DiskSpace></FileManagement>", Unsupported, "DiskSpace"),
+        ("<Retention><KeepWithin>soon</KeepWithin></Retention>", InvalidInput, "minute, hour"),
+        ("<Retention><KeepEvery>20000weeks</KeepEvery></Retention>", OutOfRange, "KeepEvery"),
         (
             "<JobCheckpointerMatching><Gpu>Yes</Gpu></JobCheckpointerMatching>",
             Unsupported,

@@ -1,0 +1,93 @@
+"""``ctl/space`` and ``ctl/quota``: who pays for what, and how much they may."""
+
+from __future__ import annotations
+
+import re
+
+from ..coordinator.charges import DEFAULT, QuotaRow
+from ..errors import InvalidInput, OutOfRange
+from ..model import Caller
+from .control import render_nested
+from .views import ServiceView
+
+ROOT = 0
+MULTIPLES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
+NO_LIMIT = "none"
+LIMIT_DIGITS = 19
+
+
+async def refresh(view: ServiceView) -> None:
+    """Have the sums brought up to date."""
+    await view.service.charges.refresh()
+
+
+def space(view: ServiceView) -> str:
+    """One line per user and class, those of the reader alone unless it is root; then the store."""
+    all_rows = view.service.charges.rows()
+    rows: dict[str, dict[str, object]] = {}
+    for row in all_rows:
+        if view.uid in (ROOT, row.uid):
+            rows[f"{row.user}/{row.space_class}"] = {
+                "versions": row.versions,
+                "logical_bytes": row.logical_bytes,
+                "added_bytes": row.added_bytes,
+                "charged_bytes": row.charged_bytes,
+                "copies": row.copies,
+                "copies_wanted": row.copies_wanted,
+                "dedup_ratio": ratio(row.logical_bytes, row.added_bytes),
+            }
+    usage = view.service.usage()
+    added = sum(row.added_bytes for row in all_rows)
+    rows["store"] = {
+        "versions": usage.versions,
+        "logical_bytes": usage.logical_bytes,
+        "stored_bytes": usage.stored_bytes,
+        "rest_bytes": max(0, usage.stored_bytes - added),
+        "reserved_bytes": usage.reserved_bytes,
+        "free_bytes": usage.free_bytes,
+        "total_bytes": usage.total_bytes,
+        "dedup_ratio": ratio(usage.logical_bytes, usage.stored_bytes),
+    }
+    return render_nested(rows)
+
+
+def ratio(logical_bytes: int, stored_bytes: int) -> str:
+    """Return how many times smaller the bytes became, ``1.00`` where there are none."""
+    return f"{logical_bytes / stored_bytes if logical_bytes and stored_bytes else 1:.2f}"
+
+
+def quota(view: ServiceView) -> str:
+    """One line per user, the reader's own alone unless it is root; last everybody else's limit."""
+    charges = view.service.charges
+    rows = {row.user: _figures(row) for row in charges.quotas() if view.uid in (ROOT, row.uid)}
+    return render_nested({**rows, DEFAULT: {"limit_bytes": charges.default_limit() or NO_LIMIT}})
+
+
+def _figures(row: QuotaRow) -> dict[str, object]:
+    return {
+        "limit_bytes": row.limit_bytes or NO_LIMIT,
+        "charged_bytes": row.charged_bytes,
+        "reserved_bytes": row.reserved_bytes,
+    }
+
+
+async def set_quota(view: ServiceView, text: str, caller: Caller) -> str:
+    """Take ``alice 10G``, ``alice none`` or ``default 10G``; answer: the limit in bytes."""
+    user, limit = parse_quota(text)
+    view.service.charges.set_limit(caller, user, limit)
+    return f"{user} {NO_LIMIT if limit is None else limit}"
+
+
+def parse_quota(text: str) -> tuple[str, int | None]:
+    """Return (user, bytes); None takes the limit away.  Raises InvalidInput, OutOfRange.  Pure."""
+    words = text.split()
+    if len(words) != 2:
+        raise InvalidInput(f"write a user and a size, as alice 10G, not {text!r}")
+    if words[1] == NO_LIMIT:
+        return words[0], None
+    match = re.fullmatch(r"([0-9]+)([KMGTP]?)", words[1])
+    if not match:
+        raise InvalidInput(f"a size is a number, with K, M, G, T or P, or none, not {words[1]!r}")
+    if len(match[1]) > LIMIT_DIGITS:
+        raise OutOfRange(f"{words[1]} is more than any disk holds")
+    return words[0], int(match[1]) * MULTIPLES[match[2]]
