@@ -252,6 +252,11 @@ class FakeStore:
             sealed.verified_ns = self.now_ns
         return sealed.damage
 
+    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+        sealed = self._get(job, version)
+        sealed.damage += [d for d in sealed.hidden_damage if d not in sealed.damage]
+        return sealed.damage
+
     def quarantined(self) -> int:
         return len({(d.job, d.version) for sealed in self.sealed.values() for d in sealed.damage})
 

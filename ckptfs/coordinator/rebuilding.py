@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ..errors import Corrupt, NotFound
+from ..errors import CkptfsError, Corrupt, NotFound
 from ..ids import JobId, UnitName, Version
 from ..model import UnitFacts
 from ..node.api import Exit, UnitPort
@@ -49,13 +49,6 @@ class Rebuilding:
             Order.KILL: Action(self.undo, Event.KILLED, limits.kill_s),
         }
 
-    async def verify(self, _service: UnitName) -> None:
-        """Read and hash every byte of the version before anything is started (G5)."""
-        damage = await self.parts.store.verify(self.source, self.version)
-        if damage:
-            self.parts.registry.changed(self.source, self.version)
-            raise Corrupt(str(damage[0]))
-
     async def place(self, _service: UnitName) -> None:
         """Find a node for every unit; on one machine that is this one (B18: from the cpx)."""
         here = self.parts.node.name
@@ -66,6 +59,45 @@ class Rebuilding:
             self.job.units[unit] = UnitStatus(here, 0, self.facts[unit].translib, "rebuilding")
         self.parts.registry.changed(self.job.id)
         await trio.lowlevel.checkpoint()
+
+    async def verify(self, _service: UnitName) -> None:
+        """Read and hash every byte of the version before any of them is used (G5).
+
+        Supervisors and namespaces are made meanwhile; they touch nothing, and a damaged
+        version takes them down again.
+        """
+        failures: list[CkptfsError] = []
+        try:
+            async with trio.open_nursery() as nursery:
+                for unit in self.facts:
+                    nursery.start_soon(self._make_ready, unit, failures)
+                await self._prove(failures)
+            if failures:
+                raise failures[0]
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                for unit in self.facts:
+                    await self.parts.node.drop_ready(self.job.id, unit)
+            raise
+
+    async def _prove(self, failures: list[CkptfsError]) -> None:
+        try:
+            damage = await self.parts.store.prove(self.source, self.version)
+        except CkptfsError as error:
+            failures.insert(0, error)
+            return
+        if damage:
+            self.parts.registry.changed(self.source, self.version)
+            failures.insert(0, Corrupt(str(damage[0])))
+
+    async def _make_ready(self, unit: UnitName, failures: list[CkptfsError]) -> None:
+        job = self.job
+        try:
+            await self.parts.node.make_ready(
+                job.id, unit, job.spec, self.facts[unit], logs_shown_as=job.logs_shown_as
+            )
+        except CkptfsError as error:
+            failures.append(error)
 
     async def rebuild(self, unit: UnitName) -> None:
         """Put files back and rebuild one unit, held frozen at the barrier."""

@@ -18,8 +18,8 @@ from .machine import Barrier, BarrierMachine
 class RestartPhase(enum.StrEnum):
     """Where a restart stands; written to the catalog before its order is given."""
 
-    VERIFYING = "verifying"
     PLACING = "placing"
+    VERIFYING = "verifying"
     REBUILDING = "rebuilding"
     RESUMING = "resuming"
     UNDOING = "undoing"
@@ -31,8 +31,8 @@ _P = RestartPhase
 _UNDO: Final = (_P.UNDOING, Order.KILL)
 
 RESTART: Final[Mapping[RestartPhase, Barrier[RestartPhase]]] = {
-    _P.VERIFYING: Barrier(Event.VERIFIED, _P.PLACING, Order.PLACE, _P.FAILED, central=True),
-    _P.PLACING: Barrier(Event.PLACED, _P.REBUILDING, Order.REBUILD, _P.FAILED, central=True),
+    _P.PLACING: Barrier(Event.PLACED, _P.VERIFYING, Order.VERIFY, _P.FAILED, central=True),
+    _P.VERIFYING: Barrier(Event.VERIFIED, _P.REBUILDING, Order.REBUILD, _P.FAILED, central=True),
     _P.REBUILDING: Barrier(Event.REBUILT, _P.RESUMING, Order.RESUME_RST, *_UNDO),
     _P.RESUMING: Barrier(Event.RESUMED, _P.RUNNING, None, *_UNDO),
     _P.UNDOING: Barrier(Event.KILLED, _P.FAILED, None),
@@ -41,4 +41,4 @@ RESTART: Final[Mapping[RestartPhase, Barrier[RestartPhase]]] = {
 
 def restart_machine(units: frozenset[UnitName]) -> BarrierMachine[RestartPhase]:
     """Return a machine before its first order; the checks of the request are behind it."""
-    return BarrierMachine(RESTART, units, RestartPhase.VERIFYING, Order.VERIFY)
+    return BarrierMachine(RESTART, units, RestartPhase.PLACING, Order.PLACE)

@@ -40,6 +40,7 @@ from .rundir import (
 
 START_TIMEOUT_S = 30.0  # measured 0.15 s; the rest is for a machine that swaps
 ANSWER_TIMEOUT_S = 60.0  # for requests that involve no checkpointer
+_CLEARED_UP_S = 5.0  # a supervisor that was let down has ended 10 ms later
 _TRANSLIB = "criu"
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
@@ -55,6 +56,7 @@ class SupervisedUnitPort:
         self.pid = pid
         self._client = client
         self.is_abandoned = False  # its rebuild failed: its end is nobody's news
+        self._supervisor = -1  # descriptor of its process while a rebuild may yet fail
 
     async def prepare(self) -> Prepared:
         """Return blockers and facts; stop nothing."""
@@ -118,10 +120,28 @@ class SupervisedUnitPort:
         )
         self.pid = answer["pid"]
 
+    async def hold_for_rebuild(self) -> None:
+        """Tie the supervisor to this connection: should it close, the supervisor clears up."""
+        answer = await self._client.request("hold", timeout_s=ANSWER_TIMEOUT_S)
+        self._supervisor = os.pidfd_open(answer["pid"])
+
     async def abandon(self) -> None:
-        """Close the connection of a unit that was not rebuilt; its supervisor clears up."""
+        """Close the connection of a unit that was not rebuilt; its supervisor clears up.
+
+        Waits for the end of the supervisor, which would take the next one's cgroup away.
+        """
         self.is_abandoned = True
         await self._client.aclose()
+        if self._supervisor >= 0:
+            with trio.move_on_after(_CLEARED_UP_S):
+                await trio.lowlevel.wait_readable(self._supervisor)
+            self.let_supervisor_be()
+
+    def let_supervisor_be(self) -> None:
+        """The unit has been rebuilt: nobody waits for the supervisor's end."""
+        supervisor, self._supervisor = self._supervisor, -1
+        if supervisor >= 0:
+            os.close(supervisor)
 
     async def aclose(self) -> None:
         """Close the connection; a stopped unit goes on then."""
@@ -143,6 +163,7 @@ class Agent:
         self._nursery = nursery
         self._hidden = tuple(str(path) for path in hidden)
         self._callbacks: list[ExitCallback] = []
+        self._ready: dict[tuple[JobId, UnitName], SupervisedUnitPort] = {}
         self._here = node_facts.node_facts()
 
     def unit_paths(self, job: JobId, unit: UnitName) -> UnitPaths:
@@ -167,6 +188,38 @@ class Agent:
         """Start a fresh unit; return when its program runs."""
         return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True)
 
+    async def make_ready(
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        facts: UnitFacts,
+        *,
+        logs_shown_as: JobId | None = None,
+    ) -> None:
+        """Start supervisor and namespaces for a `rebuild` to come."""
+        port = await self._launch(
+            job, unit, spec, translib=facts.translib, fresh=False, shown_as=logs_shown_as
+        )
+        self._ready[job, unit] = port
+        try:
+            await port.hold_for_rebuild()
+        except BaseException:
+            with trio.CancelScope(shield=True):
+                await self.drop_ready(job, unit)
+            raise
+
+    async def drop_ready(self, job: JobId, unit: UnitName) -> None:
+        """Take `make_ready` back; harmless when there is nothing ready."""
+        port = self._ready.pop((job, unit), None)
+        if port is not None:
+            await self._abandon(port)
+
+    async def _abandon(self, port: SupervisedUnitPort) -> None:
+        with trio.CancelScope(shield=True):
+            await port.abandon()
+            await trio.to_thread.run_sync(self._sweep, port.job, port.unit)
+
     async def rebuild(
         self,
         job: JobId,
@@ -180,17 +233,16 @@ class Agent:
         logs_copied_from: JobId | None = None,
     ) -> SupervisedUnitPort:
         """Put the output files back and rebuild the unit, frozen."""
+        if (job, unit) not in self._ready:
+            await self.make_ready(job, unit, spec, facts, logs_shown_as=logs_shown_as)
+        port = self._ready.pop((job, unit))
         copied = logs_copied_from and str(self._log_directory(logs_copied_from))
-        port = await self._launch(
-            job, unit, spec, translib=facts.translib, fresh=False, shown_as=logs_shown_as
-        )
         try:
             await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "")
         except BaseException:
-            with trio.CancelScope(shield=True):
-                await port.abandon()
-                await trio.to_thread.run_sync(self._sweep, job, unit)
+            await self._abandon(port)
             raise
+        port.let_supervisor_be()
         return port
 
     async def _launch(

@@ -124,6 +124,26 @@ class NodePort(Protocol):
         """Return "" if an image with these facts can be rebuilt here, else one sentence."""
         ...
 
+    async def make_ready(
+        self,
+        job: JobId,
+        unit: UnitName,
+        spec: JobSpec,
+        facts: UnitFacts,
+        *,
+        logs_shown_as: JobId | None = None,
+    ) -> None:
+        """Start all that a `rebuild` needs beforehand; touches no file of the job, reads no image.
+
+        The next `rebuild` of the unit takes it over, `drop_ready` takes it back.  Raises Busy
+        (the unit runs), CannotRun; nothing is left behind then.
+        """
+        ...
+
+    async def drop_ready(self, job: JobId, unit: UnitName) -> None:
+        """Leave nothing of a `make_ready` behind.  Harmless when there is nothing."""
+        ...
+
     async def rebuild(
         self,
         job: JobId,

@@ -120,6 +120,10 @@ class Service:
         if lease is not None:
             lease.cancel()
 
+    def hold(self, connection: Connection) -> None:
+        """Wait for a rebuild as long as *connection* lives, no longer."""
+        self._lessee = connection
+
     async def rebuild(self, connection: Connection, request: Mapping[str, Json]) -> Json:
         """Rebuild; a failure ends this supervisor once the answer is sent."""
         self._lessee = connection
@@ -280,6 +284,11 @@ async def _hello(service: Service, connection: Connection, request: Mapping[str,
     return {"pid": service.unit.root_pid(), "job": service.launch.job, "unit": service.launch.unit}
 
 
+async def _hold(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    service.hold(connection)
+    return {"pid": os.getpid()}
+
+
 async def _prepare(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
     return await service.unit.prepare()
 
@@ -302,6 +311,7 @@ async def _processes(service: Service, connection: Connection, request: Mapping[
 
 HANDLERS: dict[str, Handler] = {
     "hello": _hello,
+    "hold": _hold,
     "prepare": _prepare,
     "stop": Service.stop,
     "checkpoint": _checkpoint,

@@ -220,6 +220,14 @@ class Store(Protocol):
         """
         ...
 
+    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """Read and hash everything once as readers get it, from the page cache where it is there.
+
+        What a restart needs before it begins; `verify` says what the disk holds.  Progress
+        through `verify_progress`.  May be cancelled.  Raises NotFound.
+        """
+        ...
+
     def quarantined(self) -> int:
         """How many packs are in quarantine: damaged, so nothing new relies on them."""
         ...

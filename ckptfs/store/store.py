@@ -27,6 +27,7 @@ from .damage import DamageBook, decode_damage, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
 from .packs import failure_of
+from .proving import Proof
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
@@ -261,16 +262,27 @@ class LocalStore:
                 self._versions.mark(job, version, VERIFIED, str(self._clock()).encode())
         return found
 
-    async def _verify_shown(self, job: JobId, version: Version) -> list[Damage]:
+    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+        """See Store.  Raises NotFound."""
+        self._versions.check_present(job, version)
+        found = await self._verify_shown(job, version, as_read=True)
+        for damage in found:
+            self._damage.add(damage)
+        if found:
+            self._keep_damage(job, version)
+        return found
+
+    async def _verify_shown(
+        self, job: JobId, version: Version, *, as_read: bool = False
+    ) -> list[Damage]:
         def progress(part: float) -> None:
             self._progress[job, version] = part
 
         progress(0.0)
         try:
-            async with self._bulk:
-                return await trio.to_thread.run_sync(
-                    self._verify, job, version, progress, _forget, limiter=trio.CapacityLimiter(1)
-                )
+            async with trio.CapacityLimiter(1) if as_read else self._bulk:  # a restart: no queue
+                work = partial(self._verify, job, version, progress, _forget, as_read=as_read)
+                return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
         finally:
             self._progress.pop((job, version), None)  # a restart may verify beside a user
 
@@ -280,8 +292,13 @@ class LocalStore:
         version: Version,
         progress: Callable[[float], None],
         wait: Callable[[int], None],
+        *,
+        as_read: bool = False,
     ) -> list[Damage]:
-        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread."""
+        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread.
+
+        *as_read*: the blocks as readers get them, by two threads.
+        """
 
         def suspect(pack: str) -> None:
             # a removed version's packs may be gone; packs go after their heads, never before
@@ -295,13 +312,11 @@ class LocalStore:
             manifest = self._versions.load_manifest(head.files[0].manifest.partition(":")[0])
         except Corrupt as error:
             return [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
+        if as_read:
+            proof = Proof(head, manifest, self._loader, progress=progress, suspect=suspect)
+            return proof.run(trio.from_thread.check_cancelled)
         return verify_files(
-            head,
-            manifest,
-            self._loader,
-            progress=progress,
-            suspect=suspect,
-            wait=wait,
+            head, manifest, self._loader, progress=progress, suspect=suspect, wait=wait
         )
 
     def quarantined(self) -> int:

@@ -150,6 +150,7 @@ class World:
         """After each operation: no unit stands still, nothing is staged, no lock is held."""
         assert not self.service.staging
         assert not self.parts.registry.operations
+        assert not self.node.ready
         for unit in self.node.running():
             assert unit.process.is_running
         assert job.state not in (JobState.CHECKPOINTING, JobState.RESTARTING)

@@ -7,10 +7,12 @@ from pathlib import Path
 
 import pytest
 import trio
+import trio.testing
 
 from ckptfs.coordinator.api import CheckpointRequest, RestartRequest
 from ckptfs.errors import (
     Busy,
+    CannotRun,
     CheckpointerFailed,
     Corrupt,
     NotAuthorised,
@@ -142,16 +144,71 @@ def test_damage_found_while_verifying_starts_nothing(tmp_path):
             await w.checkpoint(job)
             await w.kill(job)
 
-            async def verify(_job, _version):
+            async def prove(_job, _version):
                 await trio.sleep(1)
                 return [Damage(job.id, 1, UNIT, "pages-1.img", 17, "hash")]
 
-            w.store.verify = verify
+            w.store.prove = prove
             outcome = await w.restart(job, 1)
             assert str(outcome) == "1 failed (JobUnit_1/pages-1.img, block 17)"
             assert (job.state, str(job.exit)) == (JobState.DONE, "signal 9")
             assert w.node.running() == []
             w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_units_are_made_ready_while_the_version_is_proved(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            seen = []
+
+            async def prove(_job, _version):
+                await trio.testing.wait_all_tasks_blocked()
+                seen.extend(w.node.ready)
+                return []
+
+            w.store.prove = prove
+            assert str(await w.restart(job, 1)) == "1 running"
+            assert seen == [(job.id, UNIT)]
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_a_unit_that_cannot_be_made_ready_fails_the_restart(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.ready_failure = CannotRun("namespaces need root")
+            assert str(await w.restart(job, 1)) == "1 failed (namespaces need root)"
+            w.check_nothing_left(job)
+            assert str(await w.restart(job, 1)) == "1 running"
+
+    play(main)
+
+
+def test_a_daemon_that_ends_while_it_proves_drops_what_it_made_ready(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+
+            async def prove(_job, _version):
+                await trio.sleep_forever()
+
+            w.store.prove = prove
+            await w.service.request_restart(job.id, OWNER, RestartRequest(1))
+            await trio.testing.wait_all_tasks_blocked()
+            assert w.node.ready
+        assert (job.state, job.restart.word) == (JobState.DONE, "failed")
+        assert not w.node.ready
 
     play(main)
 

@@ -133,9 +133,9 @@ def test_given_up(phase, order, after):
 
 def test_a_restart_holds_all_at_one_barrier():
     machine = restart_machine(BOTH)
-    assert machine.order is Order.VERIFY
-    assert machine.handle(SERVICE, Event.VERIFIED) is Order.PLACE
-    assert machine.handle(SERVICE, Event.PLACED) is Order.REBUILD
+    assert machine.order is Order.PLACE
+    assert machine.handle(SERVICE, Event.PLACED) is Order.VERIFY
+    assert machine.handle(SERVICE, Event.VERIFIED) is Order.REBUILD
     assert machine.handle(TWO, Event.REBUILT) is None
     assert machine.handle(ONE, Event.REBUILT) is Order.RESUME_RST
     machine.handle(ONE, Event.RESUMED)
@@ -154,6 +154,7 @@ def test_a_failed_restart_is_undone(phase):
 
 def test_a_restart_refused_by_verification_has_nothing_to_undo():
     machine = restart_machine(BOTH)
+    machine.handle(SERVICE, Event.PLACED)
     assert machine.handle(SERVICE, Event.FAILED, "JobUnit_1/pages-1.img, block 17") is None
     assert machine.reason == "JobUnit_1/pages-1.img, block 17"
     assert machine.phase is RestartPhase.FAILED

@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from ckptfs.errors import CkptfsError, Corrupt, Degraded, NotFound, StoreFull
 from ckptfs.ids import Version
 from ckptfs.store.check import check
 from ckptfs.store.store import open_store
+from ckptfs.store.syscalls import Syscalls
 from tests.store_kit import (
     JOB,
     MIB,
@@ -117,6 +119,65 @@ def test_quarantine_outlives_the_daemon(tmp_path):
 
     trio.run(find)
     trio.run(heal)
+
+
+def test_what_a_restart_proves_first_names_every_bad_block_and_shuts_its_pack_away(tmp_path):
+    make_store(tmp_path, FIRST)
+    pack = the(tmp_path, "packs/??/*")
+
+    async def main():
+        store = open_store(tmp_path, create=False)
+        assert await store.prove(JOB, Version(1)) == []
+        assert store.verified_ns(JOB, Version(1)) == 0  # says nothing of the disk
+        for place in (MIB, 4 * MIB):
+            flip(pack, PAGE + place + 17)
+        found = await store.prove(JOB, Version(1))
+        assert [str(damage).partition(",")[0] for damage in found] == ["JobUnit_1/pages-1.img"] * 2
+        assert list(store.damage(JOB, Version(1))) == found
+        assert store.quarantined() == 1
+        assert store.verify_progress(JOB, Version(1)) is None
+        with pytest.raises(NotFound):
+            await store.prove(JOB, Version(2))
+        store.close()
+        again = open_store(tmp_path, create=False)
+        assert len(again.damage(JOB, Version(1))) == 2
+        again.close()
+
+    trio.run(main)
+
+
+class HeldReads(Syscalls):
+    """Reads of packs wait until they are let go; they are counted."""
+
+    def __init__(self):
+        super().__init__()
+        self.begun, self.go, self.count = threading.Event(), threading.Event(), 0
+
+    def pread_into(self, fd, buffer, offset):
+        self.count += 1
+        self.begun.set()
+        assert self.go.wait(30)
+        return super().pread_into(fd, buffer, offset)
+
+
+def test_a_proof_that_is_cancelled_does_not_read_on_to_the_end(tmp_path):
+    make_store(tmp_path, {"pages-1.img": noise(64 * MIB)})
+    calls = HeldReads()
+
+    async def main():
+        store = open_store(tmp_path, create=False, calls=calls)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(store.prove, JOB, Version(1))
+            await trio.to_thread.run_sync(calls.begun.wait)
+            nursery.cancel_scope.cancel()
+            calls.go.set()
+        assert calls.count < 64
+        assert store.verify_progress(JOB, Version(1)) is None
+        assert await store.prove(JOB, Version(1)) == []
+        assert calls.count >= 64
+        store.close()
+
+    trio.run(main)
 
 
 def test_known_damage_outlives_the_daemon_and_goes_with_the_damage(tmp_path):
@@ -463,6 +524,7 @@ import sys, trio
 from pathlib import Path
 from ckptfs.ids import Version
 from ckptfs.store.store import open_store
+from ckptfs.store.syscalls import Syscalls
 from tests.store_kit import JOB, MIB, noise, dirtied, save
 store = open_store(Path(sys.argv[1]), create=True)
 async def main():
