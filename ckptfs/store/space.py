@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from ..errors import StoreFull
+from .packs import failure_of
 from .volume import Volume
 
 FLOOR = 16 << 20  # bytes never promised: manifests, heads, markers, removal at a full disk
@@ -53,10 +54,21 @@ class Space:
         """Bytes promised to running checkpoints and not yet written."""
         return sum(promise.outstanding_bytes for promise in self._promises)
 
+    @property
+    def spare_bytes(self) -> int:
+        """Bytes that are neither used nor promised nor needed for removal; may be negative.
+
+        Raises Degraded when the disk does not say.
+        """
+        try:
+            free, _ = self._volume.free_and_total()
+        except OSError as error:
+            raise failure_of(error) from error
+        return free - self.reserved_bytes - FLOOR
+
     def check(self, size: int) -> None:
         """Raise StoreFull unless *size* more bytes can be promised."""
-        free, _ = self._volume.free_and_total()
-        spare = free - self.reserved_bytes - FLOOR
+        spare = self.spare_bytes
         if spare < size:
             raise StoreFull(
                 f"the store has room for {max(0, spare)} bytes, the checkpoint may need {size};"

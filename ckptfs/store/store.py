@@ -63,8 +63,10 @@ def open_store(
         raise failure_of(error) from error
     try:
         return LocalStore(block, calls, clock)
-    except BaseException:
+    except BaseException as error:
         os.close(block.lock_fd)
+        if isinstance(error, OSError):
+            raise failure_of(error) from error
         raise
 
 

@@ -54,6 +54,8 @@ def create_store(directory: Path, calls: Syscalls) -> None:
     for name in layout.DIRECTORIES:
         for part in [*reversed(Path(name).parents), Path(name)][1:]:
             calls.mkdir(directory / part)
+    for place in sorted({(directory / name).parent for name in layout.DIRECTORIES}):
+        calls.fsync_directory(place)  # a FORMAT without its directories would be a broken store
     keys = directory / layout.KEYS
     write_durably(calls, keys / "signing.key", secrets.token_hex(32).encode(), mode=0o600)
     write_durably(calls, keys / "pages.key", secrets.token_hex(8).encode(), mode=0o600)

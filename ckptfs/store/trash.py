@@ -8,14 +8,15 @@ Everything such a head refers to stays until the head itself is dropped.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import Corrupt, Exists, NotFound
 from ..ids import JobId, Version, parse_job_id, parse_version
-from . import layout
 from ..model import Head
+from . import layout
 from .heads import HEAD_MAX
 from .packs import failure_of
 from .superblock import Superblock
@@ -80,7 +81,6 @@ class Trash:
             if entry.is_dir(follow_symlinks=False) and not any(self._calls.scan(path)):
                 self._calls.rmdir(path)
 
-    def bring_back(self, job: JobId, version: Version) -> None:
     def head(self, job: JobId, version: Version) -> Head:
         """Return the proved head of a removed version.  Raises NotFound, Corrupt, Degraded."""
         for entry in self.of(job):
@@ -92,6 +92,7 @@ class Trash:
                 return self._versions.prove(document, job, version)
         raise NotFound(f"version {version} of {job} is not in the trash")
 
+    def bring_back(self, job: JobId, version: Version) -> None:
         """Make a removed version visible again, durably.
 
         Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing),
@@ -109,15 +110,23 @@ class Trash:
                 for pack in self._versions.load_manifest(manifest_id).packs:
                     if not self._volume.has("packs", pack):
                         raise Corrupt(f"pack {pack} of version {version} of {job} is missing")
-            path = self._versions.path(job, version)
-            self._calls.mkdir(path.parent)
-            self._calls.rename(entry.path, path)
-            self._calls.fsync_directory(path.parent)
-            self._calls.fsync_directory(path.parent.parent)
-            self._calls.fsync_directory(entry.path.parent)
+            self._move_back(entry.path, self._versions.path(job, version))
         except OSError as error:
             raise failure_of(error) from error
         self._versions.add(head)
+
+    def _move_back(self, source: Path, path: Path) -> None:
+        """Rename a head, durably.  Raises OSError; it lies in the trash then, if anywhere."""
+        self._calls.mkdir(path.parent)
+        self._calls.fsync_directory(path.parent.parent)  # before the head is in there alone
+        self._calls.rename(source, path)
+        try:
+            self._calls.fsync_directory(path.parent)
+            self._calls.fsync_directory(source.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._calls.rename(path, source)
+            raise
 
 
 def _parse(expiry: str, name: str, path: Path) -> Trashed:

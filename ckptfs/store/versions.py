@@ -99,22 +99,31 @@ class Versions:
         A disk without a block for another directory still takes the head, in trash itself:
         removing works when nothing else does.
         """
-        trash = self._directory / layout.TRASH
-        name = f"{job}@{version}"
-        place = trash / str(expiry_ns // 10**9)
+        path = self.path(job, version)
+        target = self._move_to_trash(path, f"{job}@{version}", str(expiry_ns // 10**9))
         try:
-            self._calls.mkdir(place)
+            self._calls.fsync_directory(target.parent)
+            self._calls.fsync_directory(path.parent)
+        except OSError:
+            with contextlib.suppress(OSError):
+                self._calls.rename(target, path)  # not removed, so it is where it was
+            raise
+        self._drop(job, version)
+
+    def _move_to_trash(self, path: Path, name: str, expiry: str) -> Path:
+        """Rename a head; return where it lies now.  Raises OSError, and it is where it was."""
+        trash = self._directory / layout.TRASH
+        target = trash / expiry / name
+        try:
+            self._calls.mkdir(target.parent)
             self._calls.fsync_directory(trash)  # before the head is in there and nowhere else
-            self._calls.rename(self.path(job, version), place / name)
-            self._calls.fsync_directory(place)
+            self._calls.rename(path, target)
         except OSError as error:
             if not is_full(error):
                 raise
-            place = trash
-            self._calls.rename(self.path(job, version), place / f"{expiry_ns // 10**9}.{name}")
-            self._calls.fsync_directory(place)
-        self._calls.fsync_directory(self.path(job, version).parent)
-        self._drop(job, version)
+            target = trash / f"{expiry}.{name}"
+            self._calls.rename(path, target)
+        return target
 
     def _drop(self, job: JobId, version: Version) -> None:
         self._versions[job].remove(version)

@@ -40,7 +40,10 @@ def repair(
     is damaged: nothing is touched), StoreFull, Degraded (the disk takes no changes).
     """
     outcome, calls = Outcome(), calls or Syscalls()
-    block = open_superblock(store, calls, lock=True)
+    try:
+        block = open_superblock(store, calls, lock=True)
+    except OSError as error:
+        raise failure_of(error) from error
     try:
         mending = StoreRepair(
             block,

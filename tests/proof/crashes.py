@@ -1,0 +1,146 @@
+"""The power is lost after every prefix of the recorded calls of every path, in every way.
+
+Equal states of the disk are judged once.  *throws*: how often each die is thrown per prefix.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from .calls import ProofCalls
+from .disk import Disk, Image, put_down, states
+from .judge import between, judge
+from .scenarios import SCENARIOS, Scenario, act, prepared
+from .world import Key, States, World, key_of
+
+MEMORY = Path("/dev/shm")  # nothing here needs a disk: the model is one
+
+
+@dataclass
+class Recording:
+    """One path, recorded: the disk before it, the calls, what was acknowledged when."""
+
+    scenario: Scenario
+    before: Disk
+    log: list[tuple[str, tuple[object, ...]]]
+    history: list[tuple[int, States]]
+    now_s: float
+    changes: int = 0  # calls that began
+    reads: int = 0
+
+    @property
+    def hurt(self) -> set[Key]:
+        """Versions that were damaged before."""
+        return {key_of(word) for word in self.scenario.hurt}
+
+    @property
+    def lost(self) -> set[Key]:
+        """Versions that may be unreadable in the end."""
+        return set() if self.scenario.again else self.hurt
+
+
+async def record(scenario: Scenario, top: Path) -> Recording:
+    """Do it once for real in *top*, which is gone again then; prove that the model saw it all."""
+    put_down({}, top)
+    world = await prepared(scenario, top)
+    before = Disk.load(top)
+    calls = ProofCalls(top, plan=scenario.plan)
+    after = await act(scenario, world, top, calls)
+    after.close()
+    model = before.clone()
+    for op in calls.log:
+        model.apply(op)
+    found, real = model.image(), Disk.load(top).image()
+    assert found == real, f"{scenario.name}: {differences(found, real)} changed unseen"
+    shutil.rmtree(top)  # volumes are known by their paths, so every case is put down here again
+    return Recording(
+        scenario, before, calls.log, after.history, world.now_s, calls.changes, calls.reads
+    )
+
+
+async def do_again(scenario: Scenario, top: Path) -> None:
+    """Do what has to follow a crash or fault."""
+    world = World(top, scale=scenario.scale)
+    try:
+        if scenario.opens:
+            world.open()
+        assert scenario.again is not None
+        await scenario.again(world)
+    finally:
+        world.close()
+
+
+def differences(left: Image, right: Image) -> list[str]:
+    """Return the paths that are not the same in both."""
+    return sorted(path for path in left.keys() | right.keys() if left.get(path) != right.get(path))
+
+
+def crash_states(
+    recording: Recording, rng: random.Random, throws: int
+) -> Iterator[tuple[int, str, Image]]:
+    """Yield (calls done, how, image), each image once."""
+    disk = recording.before.clone()
+    seen: set[bytes] = set()
+    for number in range(len(recording.log) + 1):
+        allowed = repr(sorted(between(recording.history, number).items()))
+        for how, image in states(disk, rng, throws):
+            digest = digest_of(image, allowed)
+            if digest not in seen:
+                seen.add(digest)
+                yield number, how, image
+        if number < len(recording.log):
+            disk.apply(recording.log[number])
+
+
+def digest_of(image: Image, allowed: str) -> bytes:
+    """Return a name for a state of the disk and what is allowed of it."""
+    found = hashlib.blake2b(allowed.encode())
+    for path, (data, mode) in image.items():
+        found.update(f"\0{path}\0{mode}\0".encode())
+        found.update(b"-" if data is None else data)
+    return found.digest()
+
+
+async def explore(name: str, *, seed: int = 0, throws: int = 1, works: float = 1.0) -> int:
+    """Judge every state that a crash of one path can leave; return how many there are.
+
+    *works*: the share of them in which the store is used on.
+    """
+    scenario, rng = SCENARIOS[name], random.Random(f"{name}{seed}")
+    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    count = 0
+    try:
+        recording = await record(scenario, place / "disk")
+        for number, how, image in crash_states(recording, rng, throws):
+            used = rng.random() < works
+            await judge_image(recording, number, how, image, place / "disk", works=used)
+            count += 1
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return count
+
+
+async def judge_image(
+    recording: Recording, number: int, how: str, image: Image, top: Path, *, works: bool
+) -> None:
+    """Put one state down and judge it; say which it was when it is not right."""
+    try:
+        put_down(image, top)
+        if recording.scenario.again is not None:
+            await do_again(recording.scenario, top)
+        allowed = between(recording.history, number)
+        await judge(top, allowed, hurt=recording.lost, scale=recording.scenario.scale, works=works)
+    except Exception as error:
+        log = [f"{n} {op} {words}"[:110] for n, (op, words) in enumerate(recording.log)]
+        raise AssertionError(
+            f"{recording.scenario.name}: power lost after {number} calls ({how}): {error!r}\n"
+            + "\n".join(log[max(0, number - 12) : number])
+        ) from error
+    finally:
+        shutil.rmtree(top)

@@ -1,0 +1,191 @@
+"""Every path again, with one call failing: no space, an I/O error, half a write, a failed read.
+
+After it the same store still reads what was there and takes a version, unless it says that it is
+read-only; and what it left on the disk is judged as after a crash.
+"""
+
+from __future__ import annotations
+
+import errno
+import random
+import shutil
+import tempfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ckptfs.errors import CkptfsError, StoreFull
+
+from .calls import Plan, ProofCalls, nth
+from .crashes import MEMORY, Recording, do_again, record
+from .disk import put_down
+from .judge import judge
+from .scenarios import SCENARIOS, Scenario
+from .world import GONE, LIVE, Key, World
+
+LATER = "a9"  # written after the fault
+
+
+@dataclass(frozen=True)
+class Fault:
+    """What happens at which call; *half*: after half of a write."""
+
+    name: str
+    number: int
+    half: bool = False
+    reading: bool = False
+
+
+KINDS = (
+    Fault("no space", errno.ENOSPC),
+    Fault("input/output error", errno.EIO),
+    Fault("half a write, then no space", errno.ENOSPC, half=True),
+    Fault("half a write, then an input/output error", errno.EIO, half=True),
+)
+READ = Fault("a read fails", errno.EIO, reading=True)
+
+
+def both(first: Plan, second: Plan) -> Plan:
+    """Return the plan in which either may fail a call."""
+    return lambda number, call, what: first(number, call, what) or second(number, call, what)
+
+
+class Once:
+    """The plan in which one call fails; *hit* says which it was."""
+
+    def __init__(self, number: int, fault: Fault) -> None:
+        self.hit = ""
+        self._chosen = nth(number, fault.number, reading=fault.reading)
+
+    def __call__(self, at: int, call: str, what: str) -> OSError | None:
+        error = None if self.hit else self._chosen(at, call, what)
+        if error is not None:
+            self.hit = f"{call} {what}"
+        return error
+
+
+@dataclass
+class Bench:
+    """One scenario with everything that its cases share."""
+
+    scenario: Scenario
+    recording: Recording
+    changes: int  # calls of the path when nothing fails
+    reads: int
+
+    def cases(self, rng: random.Random, most: int) -> Iterator[tuple[int, Fault]]:
+        """Yield (call, fault): all of them, or *most* drawn by chance."""
+        every = [(n, kind) for n in range(self.changes) for kind in KINDS if self.fits(n, kind)]
+        every += [(n, READ) for n in range(self.reads)]
+        yield from (
+            every
+            if len(every) <= most
+            else sorted(rng.sample(every, most), key=lambda case: (case[1].name, case[0]))
+        )
+
+    def fits(self, _number: int, kind: Fault) -> bool:
+        """Half a write is only tried where something is written."""
+        writes = any(
+            op == "pwrite" and len(str(words[2])) > 512 for op, words in self.recording.log
+        )
+        return writes or not kind.half
+
+
+async def bench_of(name: str, top: Path) -> Bench:
+    """Run a scenario without faults and return what its cases need."""
+    scenario = SCENARIOS[name]
+    recording = await record(scenario, top)
+    return Bench(scenario, recording, recording.changes, recording.reads)
+
+
+async def strike(name: str, *, seed: int = 0, most: int = 10**6, works: float = 1.0) -> int:
+    """Try *most* faults in one scenario; return how many were tried.
+
+    *works*: the share after which the store is opened and used on.
+    """
+    rng = random.Random(f"{name}{seed}")
+    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    count = 0
+    try:
+        bench = await bench_of(name, place / "disk")
+        for number, fault in bench.cases(rng, most):
+            used = rng.random() < works
+            await one_case(bench, number, fault, place / "disk", works=used)
+            count += 1
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+    return count
+
+
+async def one_case(bench: Bench, number: int, fault: Fault, top: Path, *, works: bool) -> None:
+    """Let one call fail, look, and say which it was when something is not right."""
+    plan = Once(number, fault)
+    try:
+        put_down(bench.recording.before.image(), top)
+        calls = ProofCalls(top, plan=both(bench.scenario.plan, plan), half=fault.half)
+        allowed = await use(bench, calls, plan, top)
+        if bench.scenario.again is not None:
+            await do_again(bench.scenario, top)
+        await judge(
+            top, allowed, hurt=bench.recording.lost, scale=bench.scenario.scale, works=works
+        )
+    except Exception as error:
+        raise AssertionError(
+            f"{bench.scenario.name}: {fault.name} at call {number} {plan.hit}: {error!r}"
+        ) from error
+    finally:
+        shutil.rmtree(top)
+
+
+async def use(bench: Bench, calls: ProofCalls, plan: Once, top: Path) -> dict[Key, frozenset[str]]:
+    """Do the thing with a fault, go on with the same store; return what may be left."""
+    scenario = bench.scenario
+    world = World(top, calls, scale=scenario.scale)
+    world.spec.states = dict(bench.recording.history[0][1])
+    world.note()
+    world.now_s = bench.recording.now_s
+    try:
+        try:
+            if scenario.opens:
+                world.open()
+            await scenario.act(world)
+        except CkptfsError:
+            pass  # the caller is told, in our words
+        # not hit by now: it is meant for what closing the store writes
+        goes = plan.hit and world.is_open and await goes_on(world, bench.recording.hurt)
+        later = LATER if goes else ""
+    finally:
+        world.close()
+    allowed = possible(bench.recording, world)
+    if later:
+        world.note(**{later: LIVE})
+        allowed |= {
+            key: frozenset({state})
+            for key, state in world.spec.states.items()
+            if key not in allowed
+        }
+    return allowed
+
+
+async def goes_on(world: World, hurt: set[Key]) -> bool:
+    """Read everything and write one more version; False when the store is read-only."""
+    await world.read_all(hurt)
+    if world.store.degraded():
+        return False
+    try:
+        await world.save(LATER)
+    except StoreFull:
+        return False
+    return True
+
+
+def possible(recording: Recording, world: World) -> dict[Key, frozenset[str]]:
+    """Return what each version may be: as acknowledged, or as the step that failed makes it."""
+    done = [states for _, states in world.history]
+    steps = [states for _, states in recording.history]
+    reached = done[-1]
+    after = steps[min(len(done), len(steps) - 1)]
+    return {
+        key: frozenset({reached.get(key, GONE), after.get(key, GONE)})
+        for key in reached.keys() | after.keys()
+    }

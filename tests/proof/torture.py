@@ -1,0 +1,88 @@
+"""The proof at length: all parts, round after round with another seed, until the time is over.
+
+    tools/torture --minutes 60 [--seed 7] [--parts crashes,faults]
+
+Prints what each part tries and how many cases that were; ends with a table.  The first thing that
+is not right ends it with exit code 1, the sentence, and the command that does the same again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+
+import trio
+
+from . import crashes, faults
+from .scenarios import SCENARIOS
+
+Tried = tuple[str, int]  # what, how many cases
+Part = Callable[[int], Iterator[Tried]]  # seed → as it goes
+
+
+def try_crashes(seed: int) -> Iterator[Tried]:
+    """Lose power everywhere, each die thrown four times."""
+    for name in SCENARIOS:
+        yield name, trio.run(lambda name=name: crashes.explore(name, seed=seed, throws=4))
+
+
+def try_faults(seed: int) -> Iterator[Tried]:
+    """Let every call fail in every way."""
+    for name in SCENARIOS:
+        yield name, trio.run(lambda name=name: faults.strike(name, seed=seed))
+
+
+PARTS: dict[str, Part] = {"crashes": try_crashes, "faults": try_faults}
+
+
+def arguments(argv: Sequence[str]) -> argparse.Namespace:
+    """Return what the command line says."""
+    parser = argparse.ArgumentParser(
+        prog="torture", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--minutes", type=float, default=10.0, help="how long (10)")
+    parser.add_argument("--seed", type=int, default=None, help="of the first round (the clock's)")
+    parser.add_argument("--parts", default=",".join(PARTS), help=f"of {', '.join(PARTS)} (all)")
+    found = parser.parse_args(argv)
+    unknown = sorted(set(found.parts.split(",")) - PARTS.keys())
+    if unknown:
+        parser.error(f"there is no part {unknown[0]}: {', '.join(PARTS)}")
+    return found
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Torture the store; return the exit code."""
+    wanted = arguments(sys.argv[1:] if argv is None else argv)
+    logging.disable(logging.CRITICAL)  # what the faults make the store say is not news
+    seed = int(time.time()) % 1_000_000 if wanted.seed is None else wanted.seed
+    ends_s = time.monotonic() + wanted.minutes * 60
+    tried: Counter[str] = Counter()
+    code = 0
+    while code == 0 and time.monotonic() < ends_s:
+        for part in wanted.parts.split(","):
+            code = code or run_part(part, seed, ends_s, tried)
+        seed += 1
+    for part, count in sorted(tried.items()):
+        print(f"{count:9} {part}")
+    return code
+
+
+def run_part(part: str, seed: int, ends_s: float, tried: Counter[str]) -> int:
+    """Run one part until it is through or the time is over; return 1 when something is wrong."""
+    began_s = time.monotonic()
+    if began_s > ends_s:
+        return 0
+    try:
+        for what, count in PARTS[part](seed):
+            tried[part] += count
+            print(f"seed {seed}  {part:10} {count:6}  {what}", flush=True)
+            if time.monotonic() > ends_s:
+                break
+    except AssertionError as error:
+        print(f"\n{error}\n\nagain: tools/torture --parts {part} --seed {seed}", file=sys.stderr)
+        return 1
+    return 0
