@@ -276,6 +276,10 @@ class Store(Protocol):
         """Return (version, when it goes for good in seconds since the epoch).  Raises Corrupt."""
         ...
 
+    def trashed_head(self, job: JobId, version: Version) -> Head:
+        """Return the verified head of a removed version.  Raises NotFound, Corrupt, Degraded."""
+        ...
+
     def undelete(self, job: JobId, version: Version) -> None:
         """Bring a removed version back.
 
@@ -284,9 +288,5 @@ class Store(Protocol):
         ...
 
     def close(self) -> None:
-    def trashed_head(self, job: JobId, version: Version) -> Head:
-        """Return the verified head of a removed version.  Raises NotFound, Corrupt, Degraded."""
-        ...
-
         """End the threads and let the store go.  Abort what is being written first."""
         ...
