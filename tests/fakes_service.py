@@ -524,12 +524,14 @@ class FakeService:
     def volumes(self) -> Sequence[VolumeStatus]:
         return self.volume_rows
 
-    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+    async def request_volume(
+        self, caller: Caller, verb: str, name: str, domain: str = "", seal: str = "plain"
+    ) -> str:
         if caller.uid != 0:
             raise NotAuthorised("only root may change volumes")
         if verb == "add":
             word = name.rpartition("/")[2]
-            self.volume_rows.append(VolumeStatus(word, "up", domain or word, 1, 2, name))
+            self.volume_rows.append(VolumeStatus(word, "up", domain or word, 1, 2, name, "", seal, 3))
             return word
         if name not in {row.name for row in self.volume_rows}:
             raise NotFound(f"no volume is called {name!r}")

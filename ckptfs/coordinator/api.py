@@ -243,8 +243,13 @@ class Service(Protocol):
         """The volumes beside the local one."""
         ...
 
-    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
-        """Carry out add (*name*: the directory), drain, up or rm; return its name.  Root only."""
+    async def request_volume(
+        self, caller: Caller, verb: str, name: str, domain: str = "", seal: str = "plain"
+    ) -> str:
+        """Carry out add (*name*: the directory), drain, up or rm; return its name.  Root only.
+
+        *seal*: how copies lie on the new volume: plain, compress or encrypt.
+        """
         ...
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:

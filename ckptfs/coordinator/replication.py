@@ -16,6 +16,7 @@ from ..jobs.checkpointing_block import REPLICATION_MAX
 from ..model import Caller
 from ..security.access import ROOT_UID
 from ..store.copies_api import VolumeStatus
+from ..store.copies_record import PLAIN
 from .parts import Parts
 
 log = logging.getLogger(__name__)
@@ -47,12 +48,13 @@ class Replication:
         return self._copies.count(job, version)
 
     def troubles(self) -> list[str]:
-        """Return one sentence per volume that does not work."""
-        return [self._copies.trouble] * bool(self._copies.trouble) + [
+        """Return one sentence per volume that does not work, or lacks a key."""
+        down = [
             f"volume {row.name} ({row.directory}) is {row.state}: {row.reason}"
             for row in self._copies.rows()
             if row.state not in GOOD
         ]
+        return [*filter(None, [self._copies.trouble]), *down, *sorted(self._copies.locked)]
 
     def levels(self) -> dict[JobId, int]:
         """Return how many copies each job wants."""
@@ -81,7 +83,9 @@ class Replication:
         """Have a round soon."""
         self._wanted.set()
 
-    async def request(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+    async def request(
+        self, caller: Caller, verb: str, name: str, domain: str = "", seal: str = PLAIN
+    ) -> str:
         """Add, drain, use again (up) or let go (rm) a volume; return its name.  Root only.
 
         Raises NotAuthorised, InvalidInput, and what `CopiesPort` raises.
@@ -89,7 +93,7 @@ class Replication:
         if caller.uid != ROOT_UID:
             raise NotAuthorised("only root may change volumes")
         if verb == "add":
-            name = await self._add(name, domain)
+            name = await self._add(name, domain, seal)
         elif verb == "rm":
             await self._copies.remove(name, self.levels())
         else:
@@ -99,12 +103,12 @@ class Replication:
         self.wake()
         return name
 
-    async def _add(self, directory: str, domain: str) -> str:
+    async def _add(self, directory: str, domain: str, seal: str) -> str:
         mountpoint = str(self._parts.mountpoint)
         if f"{directory}/".startswith(f"{mountpoint}/"):
             raise InvalidInput(f"{directory} lies in the mount itself")
         try:
-            return await self._copies.add(directory, domain)
+            return await self._copies.add(directory, domain, seal)
         except OSError as error:
             raise InvalidInput(f"{directory} cannot be a volume: {error.strerror}") from error
 

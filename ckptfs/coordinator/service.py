@@ -215,9 +215,11 @@ class Coordinator:
         """Return the volumes beside the local one."""
         return self._replication.rows()
 
-    async def request_volume(self, caller: Caller, verb: str, name: str, domain: str = "") -> str:
+    async def request_volume(
+        self, caller: Caller, verb: str, name: str, domain: str = "", seal: str = "plain"
+    ) -> str:
         """Add, drain, use again or let go a volume."""
-        return await self._replication.request(caller, verb, name, domain)
+        return await self._replication.request(caller, verb, name, domain, seal)
 
     def pin(self, job: JobId, version: Version, caller: Caller, on: bool) -> None:
         """Keep a version from being removed."""

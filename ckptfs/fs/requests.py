@@ -126,16 +126,19 @@ class VolumeRequest:
     verb: str  # add, drain, up, rm
     name: str  # add: the directory
     domain: str = ""
+    seal: str = "plain"
 
 
 def parse_volume(text: str) -> VolumeRequest:
-    """Parse ``add [domain=WORD] DIR`` or ``NAME drain|up|rm``.  Raises InvalidInput."""
+    """Parse ``add [domain=WORD] [seal=WORD] DIR`` or ``NAME drain|up|rm``.  Raises InvalidInput."""
     first, _, rest = text.partition(" ")
     if first == "add":
-        domain, _, directory = rest.partition(" ") if rest.startswith("domain=") else ("", "", rest)
-        if not directory.strip():
-            raise InvalidInput("add needs a directory: add [domain=WORD] DIR")
-        return VolumeRequest("add", directory.strip(), domain.removeprefix("domain="))
+        words = {"domain": "", "seal": "plain"}
+        while (key := rest.partition("=")[0]) in words:
+            words[key], _, rest = rest.partition("=")[2].partition(" ")
+        if not rest.strip():
+            raise InvalidInput("add needs a directory: add [domain=WORD] [seal=WORD] DIR")
+        return VolumeRequest("add", rest.strip(), **words)
     verbs = {verb: verb for verb in ("drain", "up", "rm")}
     return VolumeRequest(parse_choice(rest.strip(), verbs), first)
 

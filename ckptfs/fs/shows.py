@@ -91,6 +91,9 @@ def volumes(view: ServiceView) -> str:
             "free_bytes": row.free_bytes,
             "directory": row.directory,
         }
+        if row.seal != "plain":
+            ratio = row.plain_bytes / row.used_bytes if row.used_bytes else 1.0
+            rows[row.name] |= {"seal": row.seal, "ratio": f"{ratio:.2f}"}
         if row.reason:
             rows[row.name]["reason"] = row.reason
     return render_nested(rows)

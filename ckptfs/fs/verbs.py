@@ -58,7 +58,9 @@ async def scrub(view: ServiceView, text: str, caller: Caller) -> str:
 async def change_volume(view: ServiceView, text: str, caller: Caller) -> str:
     """Add a volume, drain it, use it again, or let it go; answer: its name."""
     request = parse_volume(text)
-    return await view.service.request_volume(caller, request.verb, request.name, request.domain)
+    return await view.service.request_volume(
+        caller, request.verb, request.name, request.domain, request.seal
+    )
 
 
 # jobs

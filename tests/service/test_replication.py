@@ -27,7 +27,7 @@ class FakeCopies(NoCopies):
     def count(self, job, version):
         return self.copies.get((job, version), 1)
 
-    async def add(self, directory, domain=""):
+    async def add(self, directory, domain="", seal="plain"):
         name = directory.rpartition("/")[2]
         self.volumes[name] = VolumeStatus(name, "up", domain or name, 0, 9, directory)
         return name

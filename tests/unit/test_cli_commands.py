@@ -341,18 +341,23 @@ def test_volumes_are_listed_and_changed_through_their_file(tree, capsys, monkeyp
     tree.put(
         "ctl/volumes",
         "local state=up domain=n1 used_bytes=1024 free_bytes=2048 verified=100%\n"
-        "b state=full domain=b used_bytes=1 free_bytes=0 directory=/mnt/b reason=no_space\n",
+        "b state=full domain=b used_bytes=1 free_bytes=0 directory=/mnt/b seal=encrypt "
+        "ratio=2.31 reason=no_space\n",
     )
     code, out, _ = run(capsys, "volume", "ls")
     assert code == 0
     assert out.splitlines()[2].split()[:3] == ["b", "full", "b"]
     assert "no space" in out
+    assert "encrypt 2.31:1" in out
     tree.files.answers["ctl/volumes"] = lambda _: "c"
     assert run(capsys, "volume", "add", "/mnt/c", "--domain", "rack")[0] == 0
+    assert run(capsys, "volume", "add", "/mnt/d", "--seal", "encrypt")[0] == 0
     assert run(capsys, "volume", "drain", "b")[0] == 0
     assert tree.files.written == [
         ("ctl/volumes", "add domain=rack /mnt/c"),
+        ("ctl/volumes", "add seal=encrypt /mnt/d"),
         ("ctl/volumes", "b drain"),
     ]
-    for argv in (("explode",), ("add",), ("rm", "b", "--domain", "x")):
+    wrong = ("rm", "b", "--domain", "x"), ("up", "b", "--seal", "compress")
+    for argv in (("explode",), ("add",), *wrong):
         assert run(capsys, "volume", *argv)[0] == 2

@@ -213,3 +213,15 @@ def test_volume_commands(text, wanted):
 def test_volume_commands_that_are_none(text):
     with pytest.raises(InvalidInput):
         requests.parse_volume(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "domain", "seal"),
+    [
+        ("add seal=encrypt /mnt/a b", "", "encrypt"),
+        ("add domain=r2 seal=compress /mnt/a b", "r2", "compress"),
+        ("add seal=compress domain=r2 /mnt/a b", "r2", "compress"),
+    ],
+)
+def test_how_copies_are_kept_comes_before_the_directory(text, domain, seal):
+    assert requests.parse_volume(text) == requests.VolumeRequest("add", "/mnt/a b", domain, seal)

@@ -14,11 +14,13 @@ from ..tables import printable, size_text, table_text
 EXAMPLES = """\
 ckptfs volume ls
 sudo ckptfs volume add /mnt/disk2/copies --domain disk2
+sudo ckptfs volume add /mnt/far/copies --seal encrypt
 sudo ckptfs volume drain copies
 sudo ckptfs volume rm copies
 """
 FILE = "ctl/volumes"
-HEADER = ("VOLUME", "STATE", "DOMAIN", "USED", "FREE", "VERIFIED", "DIRECTORY", "REASON")
+HEADER = ("VOLUME", "STATE", "DOMAIN", "USED", "FREE", "VERIFIED", "SEALED", "DIRECTORY", "REASON")
+SEALS = ("plain", "compress", "encrypt")
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -27,6 +29,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("action", metavar="ACTION", help="add, drain, up, rm or ls", nargs="?")
     parser.add_argument("name", metavar="NAME", nargs="?", help="the volume; for add a directory")
     parser.add_argument("--domain", default="", help="add: what fails together (default: its name)")
+    parser.add_argument(
+        "--seal",
+        choices=SEALS,
+        default="plain",
+        help="add: how copies lie there; encrypt compresses too and needs keys: ckptfs key",
+    )
 
 
 def rows_of(text: str) -> list[tuple[str, ...]]:
@@ -38,19 +46,21 @@ def rows_of(text: str) -> list[tuple[str, ...]]:
         keys = {key: value for key, _, value in parts}
         sizes = [size_text(int(keys.get(f"{key}_bytes", 0))) for key in ("used", "free")]
         reason = keys.get("reason", "-").replace("_", " ")
-        rest = (keys.get("verified", "-"), keys.get("directory", "-"), reason)
+        sealed = f"{keys['seal']} {keys.get('ratio', '-')}:1" if "seal" in keys else "-"
+        rest = (keys.get("verified", "-"), sealed, keys.get("directory", "-"), reason)
         rows.append((name, keys.get("state", "-"), keys.get("domain", "-"), *sizes, *rest))
     return rows
 
 
-def command_of(action: str, name: str, domain: str) -> str:
+def command_of(action: str, name: str, domain: str, seal: str = "plain") -> str:
     """Return what is written into ``ctl/volumes``.  Raises InvalidInput.  Pure."""
     if not name:
         raise InvalidInput(f"{action} needs {'a directory' if action == 'add' else 'a volume'}")
-    if domain and action != "add":
-        raise InvalidInput("--domain goes with add alone")
+    if action != "add" and (domain or seal != "plain"):
+        raise InvalidInput("--domain and --seal go with add alone")
     if action == "add":
-        return f"add {f'domain={domain} ' if domain else ''}{Path(name).absolute()}"
+        words = [f"domain={domain}"] * bool(domain) + [f"seal={seal}"] * (seal != "plain")
+        return " ".join(["add", *words, str(Path(name).absolute())])
     return f"{name} {action}"
 
 
@@ -75,5 +85,5 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if action not in SAYS:
         raise InvalidInput(f"expected add, drain, up, rm or ls, not {action!r}")
-    SAYS[action](mount.write(FILE, command_of(action, args.name or "", args.domain)))
+    SAYS[action](mount.write(FILE, command_of(action, args.name or "", args.domain, args.seal)))
     return 0
