@@ -73,7 +73,7 @@ async def run(settings: Settings) -> None:
     check_places(settings.store, settings.mountpoint)
     make_room(settings.mountpoint)  # before a store is made for nothing
     require()
-    store = open_store(settings.store, create=True)
+    store = open_store(settings.store, create=True, hash_worker=True)
     move_log(settings)
     settings.store.chmod(0o711)  # passable: owners read their own files below logs/
     try:
@@ -107,6 +107,7 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
         wall_s=time.time,
         uptime_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         is_scarce=lambda: is_scarce(*store.garbage.free_and_total()),
+        copies=store.copies,
     )
     parts = make_parts(
         store,

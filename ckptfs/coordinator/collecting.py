@@ -44,13 +44,16 @@ class Collecting:
         if report.doubt:
             return f"idle (nothing more was deleted: {report.doubt})"
         waiting = f", {report.waiting} objects wait for versions in work" if report.waiting else ""
-        return f"idle (freed {report.freed_bytes} bytes{waiting})"
+        doubts = "".join(f"; {sentence}" for sentence in _sentences(report))
+        return f"idle (freed {report.freed_bytes} bytes{waiting}{doubts})"
 
     def alarm(self) -> str:
         """Return one sentence when the collector does not dare to delete, else nothing."""
         doubt, restored = self._report.doubt, self._report.restored
         if doubt:
             return f"the collector deletes nothing: {doubt}"
+        if sentences := _sentences(self._report):
+            return f"the collector: {'; '.join(sentences)}"
         return f"the collector had to put {restored} objects back; report it" if restored else ""
 
     async def request(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
@@ -122,6 +125,7 @@ class Collecting:
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.expires_s))
             what = f"goes: {reason}" if reason else f"stays: in the trash until {until}"
             lines.append(f"{entry.job}/{entry.version} {what}")
+        lines += await sweeper.plan_volumes()
         lines.append(f"{free_bytes} bytes are needed by no version that stays in store or trash")
         return "\n".join(lines)
 
@@ -144,3 +148,8 @@ class Collecting:
         """A version is over: what waited for its end can be unlinked."""
         if self._report.waiting:
             self._parts.garbage.ring()
+
+
+def _sentences(report: Report) -> list[str]:
+    """Return what to say of volumes on which nothing was removed.  Pure."""
+    return [f"nothing goes from volume {name}: {why}" for name, why in report.doubts.items()]

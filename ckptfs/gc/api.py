@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from ..store.trash import Trashed
@@ -12,7 +12,8 @@ from ..store.trash import Trashed
 @dataclass(slots=True)
 class Report:
     """What a sweep did.  *doubt*: why it did not go on; *waiting*: objects set aside, not yet
-    unlinked because a version begun before is still being written.
+    unlinked because a version begun before is still being written; *doubts*: volume to why nothing
+    was removed from it.
     """
 
     freed_bytes: int = 0
@@ -20,6 +21,8 @@ class Report:
     waiting: int = 0
     restored: int = 0
     doubt: str = ""
+    copies: int = 0  # removed from volumes
+    doubts: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 class Sweeper(Protocol):
@@ -30,6 +33,10 @@ class Sweeper(Protocol):
 
         Changes nothing.  Raises CkptfsError, OSError when in doubt.
         """
+        ...
+
+    async def plan_volumes(self) -> Sequence[str]:
+        """Return what would happen on each volume, one line each.  Changes nothing."""
         ...
 
     async def run(

@@ -2,6 +2,7 @@
 
     trash that is over → list, mark → epoch fence → list, mark again → set aside
     → grace → versions begun before the fence have ended → mark once more → unlink
+    → the volumes, each for itself (`sweep_copies`)
 
 Idempotent and resumable: after a crash at any point the next sweep finds the
 condemned, or finds the garbage again.  Any doubt ends it with a reason, and
@@ -19,10 +20,12 @@ from pathlib import Path
 import trio
 
 from ..errors import CkptfsError, TryAgain
+from ..store.copies import Copies
 from ..store.garbage import Condemned, Garbage, Item, Live, Roots
 from ..store.trash import Trashed
 from .api import Report
 from .decide import clock_doubt, trash_verdict
+from .sweep_copies import CopySweep
 
 log = logging.getLogger(__name__)
 GRACE_S = 5.0  # between setting aside and unlinking
@@ -50,11 +53,13 @@ class Sweep:
         wall_s: Callable[[], float],
         uptime_s: Callable[[], float],
         is_scarce: Callable[[], bool],
+        copies: Copies | None = None,
         grace_s: float = GRACE_S,
     ) -> None:
         self._garbage = garbage
         self._wall_s, self._uptime_s, self._is_scarce = wall_s, uptime_s, is_scarce
         self._grace_s = grace_s
+        self._copies = CopySweep(garbage, copies, sentence_of) if copies else None
         self._believed = (wall_s(), uptime_s())
         self._turn = trio.Lock()
 
@@ -70,6 +75,10 @@ class Sweep:
             lambda: sum(self._garbage.size_of(item) for item in found.dead)
         )
         return entries, free
+
+    async def plan_volumes(self) -> list[str]:
+        """Return what would happen on each volume.  Changes nothing."""
+        return await self._copies.plan() if self._copies else []
 
     async def run(
         self, *, asked: bool, empty_trash: bool, tell: Callable[[int, int], None]
@@ -95,6 +104,8 @@ class Sweep:
         going = [(entry, reason) for entry, reason in self._trash(empty_trash) if reason]
         # every doubt comes up before the first head goes
         await self._find(without={entry.path for entry, _ in going})
+        if self._copies:
+            self._copies.remember([entry for entry, _ in going])
         for entry, reason in going:
             self._garbage.trash.drop(entry)
             log.info("%s %d goes: %s", entry.job, entry.version, reason)
@@ -103,6 +114,10 @@ class Sweep:
             await self._set_aside(found, report, tell)
         await self._unlink(report)
         self._garbage.note_end(int(self._wall_s()))
+        if self._copies:
+            found_there = await self._copies.run()
+            report.freed_bytes += found_there.freed_bytes
+            report.copies, report.doubts = found_there.objects, found_there.doubts
 
     def _check_clock(self) -> None:
         doubt = clock_doubt(self._wall_s(), self._uptime_s(), self._believed, self._garbage.last_s)

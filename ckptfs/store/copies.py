@@ -27,6 +27,7 @@ from ..errors import (
 from ..ids import JobId, Version
 from .attached import FRESH_S, GONE, Attached, sentence_of, state_after_look, state_of, within
 from .blocks import BlockLoader, PackFiles
+from .cleaning import Cleaner
 from .copies_api import Pace, VolumeStatus
 from .copies_plan import (
     Holding,
@@ -52,6 +53,7 @@ from .copies_record import (
 from .copy_volume import CopyVolume, Listing
 from .copying import Copier
 from .damage import DamageBook
+from .gone import Gone
 from .keyring import KeyRing
 from .mending import Mender
 from .needs import NeedsBook
@@ -108,6 +110,14 @@ class Copies:
             volumes=lambda: self._volumes,
             failed=self._note_failure,
             broken=self._mender.broken,
+        )
+
+        self.gone = Gone(block.directory, calls)
+        self.cleaner = Cleaner(
+            block.store_id,
+            versions=versions,
+            volumes=lambda: self._volumes,
+            failed=self._note_failure,
         )
 
     def _read(self) -> list[VolumeRecord]:

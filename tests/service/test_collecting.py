@@ -19,11 +19,15 @@ class FakeSweeper:
         self.runs: list[tuple[bool, bool]] = []
         self.report = Report(freed_bytes=41)
         self.doubt: Exception | None = None
+        self.volumes: list[str] = []
 
     async def plan(self, *, empty_trash):
         if self.doubt:
             raise self.doubt
         return [], 17
+
+    async def plan_volumes(self):
+        return self.volumes
 
     async def run(self, *, asked, empty_trash, tell):
         self.runs.append((asked, empty_trash))
@@ -175,5 +179,21 @@ def test_a_removed_version_comes_back_pinned(tmp_path):
             await w.checkpoint(job)
             assert job.versions == [1, 3]
             assert not [version for version, _ in w.service.trashed(job.id) if version == 1]
+
+    play(main)
+
+
+def test_a_volume_in_doubt_is_told_and_planned_for(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        sweeper.report = Report(freed_bytes=41, doubts={"b": "packs/x does not belong there"})
+        sweeper.volumes = ["volume b: 3 copies are needed by no version"]
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await trio.sleep(5)
+            told = "nothing goes from volume b: packs/x does not belong there"
+            assert w.service.gc_text() == f"idle (freed 41 bytes; {told})"
+            assert f"the collector: {told}" in w.service.health()
+            plan = await ask(w, dry=True)
+            assert "volume b: 3 copies are needed by no version" in plan
 
     play(main)
