@@ -35,6 +35,8 @@ class VersionRow:
     purpose: str
     pinned: bool
     note: str
+    space_class: str = "-"  # user or system
+    charged: int = 0  # bytes, to the job's owner
 
 
 def versions_of(mount: Mount, job: str) -> list[int]:
@@ -85,6 +87,8 @@ def read_version(mount: Mount, job: str, version: int) -> VersionRow | None:
         stat.get("purpose", "-"),
         pinned,
         stat.get("note", ""),
+        stat.get("class", "-"),
+        _number(stat.get("charged_bytes", "")),
     )
 
 

@@ -32,6 +32,8 @@ COMMANDS: Mapping[str, str] = {
     "signal": "send a signal to a job's processes",
     "wait": "wait for a job's end and exit as it did",
     "logs": "print what a job has written",
+    "df": "say who has how much in the store, and who pays",
+    "quota": "show or set how much may be charged to whom",
     "doctor": "say what this machine can do and what it lacks",
     "gc": "free what no version needs",
     "undelete": "bring a removed version back",

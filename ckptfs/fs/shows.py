@@ -10,6 +10,7 @@ from ..errors import CkptfsError
 from ..ids import Version
 from ..model import JobState, Protocol
 from .control import render_choice, render_flat, render_list, render_nested
+from .space import ratio
 from .views import JobView, ServiceView, VersionView
 
 LEVELS = frozenset({"jobs", "operations", *(f"jobs_{state}" for state in JobState)})
@@ -131,6 +132,7 @@ def levels(view: ServiceView) -> dict[str, int]:
         "versions": usage.versions,
         "packs": usage.packs,
         "counting": int(usage.is_counting),
+        "charged_bytes": sum(map(view.service.charges.of_job, view.service.jobs())),
     }
     counters = view.service.counters()
     return space | {name: value for name, value in counters.items() if name in LEVELS}
@@ -157,6 +159,9 @@ def metrics(view: ServiceView) -> str:
     lines: list[str] = []
     for name, value in levels(view).items():
         lines += [f"# TYPE ckptfs_{name} gauge", f"ckptfs_{name} {value}"]
+    usage = view.service.usage()
+    dedup = ratio(usage.logical_bytes, usage.stored_bytes)
+    lines += ["# TYPE ckptfs_dedup_ratio gauge", f"ckptfs_dedup_ratio {dedup}"]
     for name, value in growing(view).items():
         lines += [f"# TYPE ckptfs_{name} counter", f"ckptfs_{name}_total {value}"]
     return render_list([*lines, "# EOF"])

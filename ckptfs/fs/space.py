@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-import re
-
 from ..coordinator.charges import DEFAULT, QuotaRow
-from ..errors import InvalidInput, OutOfRange
+from ..errors import InvalidInput
+from ..jobs.quotas import parse_size
 from ..model import Caller
 from .control import render_nested
 from .views import ServiceView
 
 ROOT = 0
-MULTIPLES = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
 NO_LIMIT = "none"
-LIMIT_DIGITS = 19
 
 
 async def refresh(view: ServiceView) -> None:
@@ -85,9 +82,4 @@ def parse_quota(text: str) -> tuple[str, int | None]:
         raise InvalidInput(f"write a user and a size, as alice 10G, not {text!r}")
     if words[1] == NO_LIMIT:
         return words[0], None
-    match = re.fullmatch(r"([0-9]+)([KMGTP]?)", words[1])
-    if not match:
-        raise InvalidInput(f"a size is a number, with K, M, G, T or P, or none, not {words[1]!r}")
-    if len(match[1]) > LIMIT_DIGITS:
-        raise OutOfRange(f"{words[1]} is more than any disk holds")
-    return words[0], int(match[1]) * MULTIPLES[match[2]]
+    return words[0], parse_size(words[1])

@@ -12,13 +12,15 @@ from ckptfs.gc.decide import (
     Candidate,
     JobFacts,
     Retention,
+    charge_of,
+    class_of,
     clock_doubt,
     decide,
     is_scarce,
     trash_verdict,
 )
 from ckptfs.ids import JobId, Version
-from ckptfs.model import Initiator, Purpose
+from ckptfs.model import Initiator, Purpose, SpaceClass
 
 S = 10**9
 NOW = 1_000_000 * S
@@ -112,11 +114,31 @@ def test_a_migration_that_succeeded_needs_its_checkpoint_no_more():
     assert set(going(moved, migration, migration, migration)) == {1}  # 2 failed, 3 is the newest
 
 
+def test_what_is_within_the_users_space_stays_whatever_the_other_rules_say():
+    own, big = {"charged_bytes": 10}, {"charged_bytes": 100}
+    kept = replace(JOB, retention=Retention(last=1, user_bytes=30))
+    assert set(going(kept, own, own, own, own, own)) == {1, 2}  # the newest three fit
+    assert set(going(kept, own, big, own, own)) == {1, 2}  # what is behind the first that does not
+    assert set(going(kept, own, SYSTEM, own, own)) == {2}  # the system's are not in that space
+    alone = replace(JOB, retention=Retention(user_bytes=5))
+    assert going(alone, big, big) == {}  # space alone never has anything go
+    assert set(going(replace(kept, done=True), own, SYSTEM, own)) == {2}
+
+
+def test_who_pays():
+    classes = {(p, i): class_of(p, i) for p in Purpose for i in Initiator}
+    users = {key for key, found in classes.items() if found is SpaceClass.USER}
+    assert users == {(Purpose.USER, Initiator.USER), (Purpose.SUSPEND, Initiator.USER)}
+    for key in classes:
+        charge = charge_of(*key, logical_bytes=100, copies_wanted=3)
+        assert charge == (300 if key in users else 0)
+
+
 facts_of_jobs = st.builds(
     JobFacts,
     st.just(JobId("heat.1")),
     st.booleans(),
-    st.builds(Retention, *[st.integers(0, 5)] * 3),
+    st.builds(Retention, *[st.integers(0, 5)] * 3, st.integers(0, 30)),
     st.frozensets(st.integers(1, 12).map(Version)),
 )
 versions_of_jobs = st.lists(
@@ -128,6 +150,7 @@ versions_of_jobs = st.lists(
         st.sampled_from(Purpose),
         st.sampled_from(Initiator),
         st.booleans(),
+        st.integers(0, 10),
     ),
     unique_by=lambda candidate: candidate.version,
 )

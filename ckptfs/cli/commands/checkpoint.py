@@ -23,12 +23,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_operation_options(parser)
     add = parser.add_argument
     add("--keep", action="store_true", help="pin the version: nothing removes it unasked")
+    add("--system", action="store_true", help="charged to nobody, gone with the job; root only")
     add("--note", default="", help="a word to find it again by; blanks become _")
 
 
-def request_text(*, keep: bool, note: str) -> str:
+def request_text(*, keep: bool, note: str, system: bool = False) -> str:
     """Return what is written to ``ctl/checkpoint``.  Pure.  Raises InvalidInput."""
-    words = ["keep=yes"] if keep else []
+    words = ["keep=yes"] * keep + ["initiator=system"] * system
     if note:
         word = "_".join(note.split())
         if not word.isprintable() or not word:
@@ -39,7 +40,7 @@ def request_text(*, keep: bool, note: str) -> str:
 
 def run(args: argparse.Namespace) -> int:
     """Take a version and print its number."""
-    request = request_text(keep=args.keep, note=args.note)
+    request = request_text(keep=args.keep, note=args.note, system=args.system)
     mount = mount_of(args)
     return take(mount, find_job(mount, args.job), request, args)
 

@@ -22,7 +22,18 @@ ckptfs ls --json heat
 """
 
 JOB_HEADER = ("JOB", "STATE", "VERSIONS", "LATEST", "CHANGED", "OWNER")
-VERSION_HEADER = ("VERSION", "AGE", "SIZE", "UNIQUE", "COPIES", "STATE", "PURPOSE", "PIN", "NOTE")
+VERSION_HEADER = (
+    "VERSION",
+    "AGE",
+    "SIZE",
+    "UNIQUE",
+    "COPIES",
+    "STATE",
+    "PURPOSE",
+    "CLASS",
+    "PIN",
+    "NOTE",
+)
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,6 +62,7 @@ def version_cells(row: VersionRow, now_s: float) -> tuple[str, ...]:
         f"{row.replicas}/{row.level}",
         row.state,
         row.purpose,
+        row.space_class,
         "pinned" if row.pinned else "-",
         row.note or "-",
     )

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from ...errors import CkptfsError, InvalidInput
 from ...ids import JOB_NAME_MAX, parse_job_name
 from ...jobs.jsdl_render import LIMIT_ELEMENTS, JobDescription, render_jsdl
+from ...jobs.quotas import parse_size
 from ..entry import add_mount_option, mount_of, warn
 from ..environment import CLEAN_PATH, exported, handed_over, parse_assignments
 from ..submission import submit_document
@@ -20,9 +21,14 @@ EXAMPLES = """\
 ckptfs run -- python3 heat.py --size 512
 ckptfs run --name heat --stdout heat.log --stderr heat.log -- ./heat 512
 ckptfs run --clean-env -e OMP_NUM_THREADS=2 --limit nofile=4096 -- ./solver
+ckptfs run --space 10G --keep-every 3600 -- ./heat
 ckptfs run --wait -- make -j2 && echo built
 """
 
+_SPACE_HELP = (
+    "space that you provide for your versions (bytes, or 10G): those within it stay, and one that "
+    "would not fit is refused"
+)
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.+-]")
 
 
@@ -48,6 +54,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "bring back whole copies of small ones",
     )
     add("--keep-last", type=int, default=0, metavar="N", help="keep the newest N versions only")
+    add("--keep-within", type=int, default=0, metavar="S", help="keep those younger than S seconds")
+    add("--keep-every", type=int, default=0, metavar="S", help="keep one for each S seconds")
+    add("--space", default="", metavar="SIZE", help=_SPACE_HELP)
     add("--wait", action="store_true", help="wait for the end, exit as the program did")
     add("--json", action="store_true", help="print JSON")
     add("program", help="the program, looked up in the job's PATH")
@@ -93,8 +102,8 @@ def describe(args: argparse.Namespace) -> JobDescription:
     unsaid = [name for name in unsaid if name not in asked]
     if unsaid:
         warn(f"not passed on, for they hold control characters: {', '.join(unsaid)}")
-    if args.time < 0 or args.keep_last < 0:
-        raise InvalidInput("--time and --keep-last are numbers from 0")
+    if min(args.time, args.keep_last, args.keep_within, args.keep_every) < 0:
+        raise InvalidInput("--time and the --keep options are numbers from 0")
     cwd = os.path.abspath(args.cwd)  # "" is this directory
     return JobDescription(
         name=parse_job_name(args.name) if args.name else default_name(args.program),
@@ -109,6 +118,9 @@ def describe(args: argparse.Namespace) -> JobDescription:
         wall_time_s=args.time,
         rollback=args.rollback,
         keep_last=args.keep_last,
+        keep_within_s=args.keep_within,
+        keep_every_s=args.keep_every,
+        space_bytes=parse_size(args.space) if args.space else 0,
     )
 
 
