@@ -16,33 +16,54 @@ SCRIPT = """\
 # Completion of ckptfs and its x-commands; made by: ckptfs completion {shell}
 {prologue}_ckptfs_jobs() {{ ckptfs ls 2>/dev/null; }}
 _ckptfs_versions() {{ echo latest; ckptfs ls "$1" 2>/dev/null; }}
+_ckptfs_arguments() {{  # sets args: the words from number $1 to the cursor that are no options
+    local i valued=" $2 "
+    args=()
+    for ((i = $1; i < COMP_CWORD; i++)); do
+        case ${{COMP_WORDS[i]}} in
+            -*) [[ $valued != *" ${{COMP_WORDS[i]}} "* ]] || ((++i)) ;;
+            *) args+=("${{COMP_WORDS[i]}}") ;;
+        esac
+    done
+    ((i == COMP_CWORD))  # else an option's value stands there
+}}
 _ckptfs() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} words=
+    local word=${{COMP_WORDS[COMP_CWORD]}} command=${{COMP_WORDS[1]}} words= args options valued=
+    case $command in
+{options}
+    esac
     if ((COMP_CWORD == 1)); then
         words="{commands}"
     elif [[ $word == -* ]]; then
-        case $command in
-{options}
-        esac
+        words=$options
     else
-        case $command in
-            restart) ((COMP_CWORD == 2)) && words=$(_ckptfs_jobs) ||
-                words=$(_ckptfs_versions "${{COMP_WORDS[2]}}") ;;
+        _ckptfs_arguments 2 "$valued" || command=
+        case $command:${{#args[@]}} in
             {with_job}) words=$(_ckptfs_jobs) ;;
-            completion) words="bash zsh" ;;
+            restart:1) words=$(_ckptfs_versions "${{args[@]}}") ;;
+            signal:1) words="{signals}" ;;
+            kill:*) words=$(_ckptfs_jobs) ;;
+            volume:0) words="ls add drain up rm" ;;
+            completion:0) words="bash zsh" ;;
         esac
     fi
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
 _ckptfs_x() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}}
-    if [[ $before == -j ]] || ((COMP_CWORD == 1)); then
-        COMPREPLY=($(compgen -W "$(_ckptfs_jobs)" -- "$word"))
-    fi
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words= args command=$1
+    _ckptfs_arguments 1 "-c -e -j -T --mount" || command=
+    case $command:${{#args[@]}} in
+        xrestart:1 | xjobrestart:1) words=$(_ckptfs_versions "${{args[@]}}") ;;
+        {job_commands}) words=$(_ckptfs_jobs) ;;
+    esac
+    [[ $before != -j ]] || words=$(_ckptfs_jobs)
+    [[ $before != -e ]] || words="{signals}"
+    COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
 complete -o bashdefault -o default -F _ckptfs ckptfs
 complete -o bashdefault -o default -F _ckptfs_x {x_commands}
 """
+SIGNALS = "TERM INT HUP KILL STOP CONT USR1 USR2"
 ZSH_PROLOGUE = "autoload -Uz bashcompinit && bashcompinit\n"
 X_COMMANDS = ("xps", "xkill", "xwait", *JOB_COMMANDS)
 
@@ -58,6 +79,12 @@ def options_of(parser: argparse.ArgumentParser) -> list[str]:
     return sorted(o for action in actions for o in action.option_strings if o.startswith("--"))
 
 
+def valued_options(parser: argparse.ArgumentParser) -> list[str]:
+    """Return the options of a parser that are followed by a value."""
+    actions = parser._actions
+    return sorted(o for action in actions if action.nargs != 0 for o in action.option_strings)
+
+
 def takes_job(parser: argparse.ArgumentParser) -> bool:
     """Return whether the command has a JOB argument."""
     return any(action.metavar == "JOB" for action in parser._actions)
@@ -70,10 +97,13 @@ def script(shell: str, parsers: dict[str, argparse.ArgumentParser]) -> str:
         prologue=ZSH_PROLOGUE if shell == "zsh" else "",
         commands=" ".join(parsers),
         options="\n".join(
-            f'            {name}) words="{" ".join(options_of(parser))}" ;;'
+            f'        {name}) options="{" ".join(options_of(parser))}"'
+            f' valued="{" ".join(valued_options(parser))}" ;;'
             for name, parser in parsers.items()
         ),
-        with_job="|".join(name for name, parser in parsers.items() if takes_job(parser)),
+        with_job=" | ".join(f"{name}:0" for name, parser in parsers.items() if takes_job(parser)),
+        job_commands=" | ".join(f"{name}:0" for name in JOB_COMMANDS),
+        signals=SIGNALS,
         x_commands=" ".join(X_COMMANDS),
     )
 
