@@ -50,7 +50,8 @@ _ckptfs() {{
     COMPREPLY=($(compgen -W "$words" -- "$word"))
 }}
 _ckptfs_x() {{
-    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words= args command=$1
+    local word=${{COMP_WORDS[COMP_CWORD]}} before=${{COMP_WORDS[COMP_CWORD-1]}} words= args
+    local command=$1
     _ckptfs_arguments 1 "-c -e -j -T --mount" || command=
     case $command:${{#args[@]}} in
         xrestart:1 | xjobrestart:1) words=$(_ckptfs_versions "${{args[@]}}") ;;
