@@ -39,6 +39,7 @@ COMMANDS: Mapping[str, str] = {
     "undelete": "bring a removed version back",
     "scrub": "have every version read and proved, in the background",
     "volume": "keep copies of versions on other disks",
+    "key": "make and keep the keys of encrypted copies",
     "check": "prove that a store is whole",
     "repair": "mend a store that is not mounted, as far as nothing is lost by it",
     "completion": "print a completion script for bash or zsh",
