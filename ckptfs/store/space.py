@@ -34,8 +34,11 @@ class Promise:
     def ensure(self, needed_bytes: int) -> None:
         """Grow the promise to *needed_bytes*.  Raises StoreFull, and leaves it as it was."""
         while needed_bytes > self.reserved_bytes:
-            self._space.check(STEP)
-            self.reserved_bytes += STEP
+            # where a whole step does not fit, what is really needed still may
+            missing = min(STEP, needed_bytes - self.reserved_bytes)
+            step = STEP if self._space.spare_bytes >= STEP else missing
+            self._space.check(step)
+            self.reserved_bytes += step
 
     def release(self) -> None:
         """Give back what is left.  May be repeated."""
