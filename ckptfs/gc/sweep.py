@@ -113,6 +113,9 @@ class Sweep:
         if found.dead:
             await self._set_aside(found, report, tell)
         await self._unlink(report)
+        report.freed_bytes += await trio.to_thread.run_sync(
+            self._garbage.collect_leftovers, self._uptime_s()
+        )
         self._garbage.note_end(int(self._wall_s()))
         if self._copies:
             found_there = await self._copies.run()

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from . import layout
 from .blocks import PackFiles
 from .damage import DamageBook
 from .heads import HEAD_MAX
+from .leftovers import Leftovers, is_temporary
 from .manifest import MANIFEST_MAX, manifest_packs
 from .sessions import sweep_sessions
 from .superblock import Superblock
@@ -35,6 +37,7 @@ from .versions import Versions
 from .volume import Kind, LocalVolume
 from .writers import Writers
 
+log = logging.getLogger(__name__)
 RECORD = "collector.json"  # epoch and time of the last collection
 RECORD_MAX = 1 << 12
 SUFFIXES: dict[Kind, str] = {"packs": ".pack", "manifests": ".manifest", "tables": ".pages"}
@@ -101,6 +104,7 @@ class Garbage:
         self._directory, self._calls, self._volume = block.directory, calls, volume
         self._versions, self._writers, self._damage = versions, writers, damage
         self._packs, self.trash = packs, trash
+        self._leftovers = Leftovers(block.directory, calls)
         self._manifests_of: dict[tuple[JobId, Version], frozenset[str]] = {}  # never change
         self._packs_of: dict[str, tuple[str, ...]] = {}  # manifest → packs; likewise
         self.last_s = 0  # epoch seconds of the last collection, also an earlier service's
@@ -152,7 +156,9 @@ class Garbage:
                 version = layout.head_version(stem)
                 if version is not None and not dot:
                     yield job, version
-                elif version is None and not is_temporary(entry.name):
+                elif is_temporary(entry.name):
+                    self._leftovers.note(Path(entry.path))
+                elif version is None:
                     raise Corrupt(f"heads/{job}/{entry.name} does not belong there")
 
     def mark(self, roots: Roots) -> Live:
@@ -212,7 +218,9 @@ class Garbage:
                     for kind in kinds
                     if (name := layout.object_name(kind, entry.name))
                 ]
-                if not found and not is_temporary(entry.name):
+                if is_temporary(entry.name):
+                    self._leftovers.note(Path(entry.path))
+                elif not found:
                     raise Corrupt(f"{place}/{fan.name}/{entry.name} does not belong there")
                 yield from found
 
@@ -335,6 +343,16 @@ class Garbage:
         self._calls.fsync_directory(place.parent)
         return freed, restored
 
+    def collect_leftovers(self, uptime_s: float) -> int:
+        """Unlink small files that a writer which was cut off has left; return bytes.  Blocking.
+
+        *uptime_s*: seconds on a clock that nobody sets.
+        """
+        files, size = self._leftovers.collect(uptime_s)
+        if files:
+            log.info("%d temporary files were left over", files)
+        return size
+
     # -- the record -------------------------------------------------------------
 
     def _read_record(self) -> int:
@@ -355,11 +373,6 @@ class Garbage:
             if not is_full(error):  # then it stands in the name of the condemned, too
                 raise
         self.last_s = now_s
-
-
-def is_temporary(name: str) -> bool:
-    """Whether *name* is that of a small file being written, or of one cut off.  Pure."""
-    return name.startswith(".") and name.endswith(".tmp")
 
 
 def _item(name: str) -> Item:
