@@ -75,7 +75,8 @@ class Space:
         if spare < size:
             raise StoreFull(
                 f"the store has room for {max(0, spare)} bytes, the checkpoint may need {size};"
-                " remove versions and free them at once (ckptfs gc --empty-trash), or enlarge the disk"
+                " remove versions and free them at once (ckptfs gc --empty-trash),"
+                " or enlarge the disk"
             )
 
     def promise(self, size: int, written: Callable[[], int]) -> Promise:
