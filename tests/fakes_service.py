@@ -252,7 +252,9 @@ class FakeStore:
             sealed.verified_ns = self.now_ns
         return sealed.damage
 
-    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+    async def prove(
+        self, job: JobId, version: Version, *, up_to_bytes: int = 0
+    ) -> Sequence[Damage]:
         sealed = self._get(job, version)
         sealed.damage += [d for d in sealed.hidden_damage if d not in sealed.damage]
         return sealed.damage

@@ -220,10 +220,13 @@ class Store(Protocol):
         """
         ...
 
-    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+    async def prove(
+        self, job: JobId, version: Version, *, up_to_bytes: int = 0
+    ) -> Sequence[Damage]:
         """Read and hash everything once as readers get it, from the page cache where it is there.
 
-        What a restart needs before it begins; `verify` says what the disk holds.  Progress
+        What a restart needs before it begins; `verify` says what the disk holds.  With
+        *up_to_bytes* larger files are left to those who will read them.  Progress
         through `verify_progress`.  May be cancelled.  Raises NotFound.
         """
         ...

@@ -39,17 +39,21 @@ class Proof:
         self._head, self._manifest, self._loader = head, manifest, loader
         self._progress, self._suspect = progress, suspect
         self._total = sum(block_count(entry.size_bytes) for entry in head.files) or 1
-        self._blocks = self._in_order()
+        self._blocks: Iterator[tuple[int, int]] = iter(())
         self._lock = threading.Lock()
         self._done = 0
         self._stop = False
         self.found: list[Damage] = []
 
-    def run(self, check: Callable[[], None]) -> list[Damage]:
-        """Prove every block and return what is wrong; *check* is called often and may raise."""
+    def run(self, check: Callable[[], None], *, up_to_bytes: int) -> list[Damage]:
+        """Prove every block of files up to that size and return what is wrong.
+
+        *check* is called often and may raise.
+        """
         self.found.extend(find_mismatches(self._head, self._manifest))
         if self.found:
             return self.found
+        self._blocks = self._in_order(up_to_bytes)
         with ThreadPoolExecutor(THREADS - 1, thread_name_prefix="ckptfs-prove") as pool:
             try:
                 others = [pool.submit(self._work, _nothing) for _ in range(THREADS - 1)]
@@ -61,8 +65,10 @@ class Proof:
         self.found.sort(key=lambda damage: (damage.unit, damage.name, damage.block))
         return self.found
 
-    def _in_order(self) -> Iterator[tuple[int, int]]:
+    def _in_order(self, up_to_bytes: int) -> Iterator[tuple[int, int]]:
         for index, entry in enumerate(self._head.files):
+            if entry.size_bytes > up_to_bytes:
+                continue
             for block in range(block_count(entry.size_bytes)):
                 yield index, block
 

@@ -27,19 +27,17 @@ from .damage import DamageBook, decode_damage, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
 from .packs import failure_of
-from .proving import Proof
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
 from .syscalls import Syscalls, write_durably
 from .trash import Trash
 from .used import Used
-from .verification import make_sums, sums_length, verify_files
+from .verification import make_sums, sums_length
+from .verifier import Verifier
 from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
 from .volume import LocalVolume
 from .writers import Writers
-
-VERIFIERS = 1  # verifications and sums at the same time: each takes a core
 
 
 def open_store(
@@ -68,10 +66,6 @@ def open_store(
         if isinstance(error, OSError):
             raise failure_of(error) from error
         raise
-
-
-def _forget(_: float) -> None:
-    """Take note of nothing."""
 
 
 class LocalStore:
@@ -115,8 +109,7 @@ class LocalStore:
         )
         self._cache = BlockCache(self._loader)
         self._readers: Counter[tuple[JobId, Version]] = Counter()
-        self._progress: dict[tuple[JobId, Version], float] = {}
-        self._bulk = trio.CapacityLimiter(VERIFIERS)
+        self._verifier = Verifier(self._versions, self._loader, self._damage)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
         space = self._writers.space
         self._used = Used(self._volume, self._versions, lambda: space.reserved_bytes)
@@ -232,7 +225,7 @@ class LocalStore:
                 return kept
             manifest = self._versions.manifest(head)
             text = await trio.to_thread.run_sync(
-                make_sums, head, manifest, self._loader, limiter=self._bulk
+                make_sums, head, manifest, self._loader, limiter=self._verifier.turns
             )
             if not self.degraded() and version in self.versions(job):
                 with contextlib.suppress(OSError):  # a full disk: it is computed again next time
@@ -249,10 +242,10 @@ class LocalStore:
         """See Store.  Raises NotFound."""
         self._versions.check_present(job, version)
         if pace is None:
-            found = await self._verify_shown(job, version)
+            found = await self._verifier.verify(job, version)
         else:
             waiting = partial(trio.from_thread.run, pace)
-            found = await trio.to_thread.run_sync(self._verify, job, version, _forget, waiting)
+            found = await self._verifier.verify_paced(job, version, waiting)
         if version not in self.versions(job):
             return []  # removed meanwhile: what was missing was taken away
         self._damage.clear(job, version)
@@ -264,62 +257,17 @@ class LocalStore:
                 self._versions.mark(job, version, VERIFIED, str(self._clock()).encode())
         return found
 
-    async def prove(self, job: JobId, version: Version) -> Sequence[Damage]:
+    async def prove(
+        self, job: JobId, version: Version, *, up_to_bytes: int = 0
+    ) -> Sequence[Damage]:
         """See Store.  Raises NotFound."""
         self._versions.check_present(job, version)
-        found = await self._verify_shown(job, version, as_read=True)
+        found = await self._verifier.prove(job, version, up_to_bytes=up_to_bytes)
         for damage in found:
             self._damage.add(damage)
         if found:
             self._keep_damage(job, version)
         return found
-
-    async def _verify_shown(
-        self, job: JobId, version: Version, *, as_read: bool = False
-    ) -> list[Damage]:
-        def progress(part: float) -> None:
-            self._progress[job, version] = part
-
-        progress(0.0)
-        try:
-            async with trio.CapacityLimiter(1) if as_read else self._bulk:  # a restart: no queue
-                work = partial(self._verify, job, version, progress, _forget, as_read=as_read)
-                return await trio.to_thread.run_sync(work, limiter=trio.CapacityLimiter(1))
-        finally:
-            self._progress.pop((job, version), None)  # a restart may verify beside a user
-
-    def _verify(
-        self,
-        job: JobId,
-        version: Version,
-        progress: Callable[[float], None],
-        wait: Callable[[int], None],
-        *,
-        as_read: bool = False,
-    ) -> list[Damage]:
-        """Prove head, manifest and blocks from the disk, past every cache.  Worker thread.
-
-        *as_read*: the blocks as readers get them, by two threads.
-        """
-
-        def suspect(pack: str) -> None:
-            # a removed version's packs may be gone; packs go after their heads, never before
-            if self._versions.path(job, version).exists():
-                self._damage.quarantine(pack)
-
-        try:
-            head = self._versions.load_head(job, version)
-            if not head.files:
-                return []
-            manifest = self._versions.load_manifest(head.files[0].manifest.partition(":")[0])
-        except Corrupt as error:
-            return [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
-        if as_read:
-            proof = Proof(head, manifest, self._loader, progress=progress, suspect=suspect)
-            return proof.run(trio.from_thread.check_cancelled)
-        return verify_files(
-            head, manifest, self._loader, progress=progress, suspect=suspect, wait=wait
-        )
 
     def quarantined(self) -> int:
         """See Store."""
@@ -341,7 +289,7 @@ class LocalStore:
 
     def verify_progress(self, job: JobId, version: Version) -> float | None:
         """See Store."""
-        return self._progress.get((job, version))
+        return self._verifier.progress(job, version)
 
     def damage(self, job: JobId, version: Version) -> Sequence[Damage]:
         """See Store."""
@@ -397,7 +345,7 @@ class LocalStore:
         """See Store."""
         self._writers.refuse()
         self.trash.bring_back(job, version)
+
     def trashed_head(self, job: JobId, version: Version) -> Head:
         """See Store."""
         return self.trash.head(job, version)
-
