@@ -21,6 +21,7 @@ from ckptfs.coordinator.api import (
     UnitStatus,
 )
 from ckptfs.coordinator.charges import Charges
+from ckptfs.coordinator.histogram import Histogram
 from ckptfs.errors import (
     Busy,
     Corrupt,
@@ -320,6 +321,7 @@ class FakeService:
         self.troubles: list[str] = []
         self.charges: Charges = FakeCharges(self.store, self.job)
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
+        self.stops = Histogram()
         self.damaged: list[Damage] = []
         self.scrubbing = False
         self.volume_rows: list[VolumeStatus] = []
@@ -628,6 +630,12 @@ class FakeService:
 
     def usage(self) -> Usage:
         return self.store.usage()
+
+    def levels(self) -> Mapping[str, int]:
+        return {"versions_in_work": len(self.staging)}
+
+    def stop_times(self) -> Histogram:
+        return self.stops
 
     def counters(self) -> Mapping[str, int]:
         states = [record.state for record in self.records.values()]

@@ -21,6 +21,7 @@ from ..store.api import Damage, Ingest, Store, Usage
 from ..store.copies_api import VolumeStatus
 from ..translib.api import Availability
 from .charges import Charges
+from .histogram import Histogram
 
 
 @dataclass(slots=True)
@@ -329,6 +330,14 @@ class Service(Protocol):
 
     def usage(self) -> Usage:
         """Space of the store."""
+        ...
+
+    def levels(self) -> Mapping[str, int]:
+        """Queues, and what the collector and the scrub do, for ``ctl/stat`` and ``ctl/metrics``."""
+        ...
+
+    def stop_times(self) -> Histogram:
+        """How long jobs stood still for the versions that this service took."""
         ...
 
     def counters(self) -> Mapping[str, int]:

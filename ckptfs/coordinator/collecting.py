@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Mapping
 
 import trio
 
@@ -46,6 +47,14 @@ class Collecting:
         waiting = f", {report.waiting} objects wait for versions in work" if report.waiting else ""
         doubts = "".join(f"; {sentence}" for sentence in _sentences(report))
         return f"idle (freed {report.freed_bytes} bytes{waiting}{doubts})"
+
+    def levels(self) -> Mapping[str, int]:
+        """Return figures that go up and down."""
+        return {
+            "collector_running": int(self._progress is not None),
+            "collector_in_doubt": int(bool(self._report.doubt)),
+            "collector_waiting_objects": self._report.waiting,
+        }
 
     def alarm(self) -> str:
         """Return one sentence when the collector does not dare to delete, else nothing."""
@@ -102,7 +111,7 @@ class Collecting:
             )
         finally:
             self._progress = None
-            self._parts.registry.changed(None)
+            self._parts.count("collections")
         if self._report.freed_bytes:
             self._parts.count("collected_bytes", self._report.freed_bytes)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -56,6 +56,13 @@ class Scrub:
     def text(self) -> str:
         """Return ``running 40%``, or ``idle`` and how the last run ended."""
         return f"running {self._share}%" if self._scope else idle_text(self._record)
+
+    def levels(self) -> Mapping[str, int]:
+        """Return figures that go up and down."""
+        return {
+            "scrub_running": int(self._scope is not None),
+            "scrub_last_ended_seconds": self._record.last_ended_ns // 10**9,
+        }
 
     def alarm(self) -> str:
         """Return one sentence when a run was given up, else nothing."""
@@ -145,7 +152,7 @@ class Scrub:
 
     def _size(self, job: JobId, version: Version) -> int:
         try:
-            return self._parts.store.head(job, version).logical_bytes
+            return self._parts.store.account(job, version).logical_bytes
         except CkptfsError:
             return 0  # said when it is verified
 
@@ -164,6 +171,8 @@ class Scrub:
         bad_packs = max(0, store.quarantined() - packs)
         if damage or bad_packs:
             self._keep(self._record.found(job, version, len(damage), bad_packs))
+        self._parts.count("scrubbed_bytes", self._size(job, version))
+        self._parts.count("scrubbed_versions")
         registry.changed(job, version)
         registry.changed(job)
 

@@ -34,6 +34,8 @@ from .charging import Charging
 from .checkpointing import Checkpoints
 from .collecting import Collecting
 from .control import Control
+from .figures import Figures
+from .histogram import Histogram
 from .parts import Deadlines, Parts
 from .registry import Registry
 from .replication import Replication
@@ -100,6 +102,7 @@ class Coordinator:
         self._scrub = Scrub(parts)
         self._replication = Replication(parts)
         self._collecting = Collecting(parts, parts.sweeper)
+        self._figures = Figures(parts, scrub=self._scrub, collecting=self._collecting)
         machine = this_machine(parts.node.name)
         self._submissions = Submissions(
             parts,
@@ -318,6 +321,14 @@ class Coordinator:
         """Return the store's space."""
         return self._parts.store.usage()
 
+    def levels(self) -> Mapping[str, int]:
+        """Return queues, and what the collector and the scrub do."""
+        return self._figures.levels()
+
+    def stop_times(self) -> Histogram:
+        """Return how long jobs stood still for versions."""
+        return self._figures.stops
+
     def counters(self) -> Mapping[str, int]:
         """Return flat counters of the service."""
         registry = self._parts.registry
@@ -342,5 +353,8 @@ _COUNTERS = (
     "restarts_failed",
     "damage_found",
     "objects_mended",
+    "collections",
     "collected_bytes",
+    "scrubbed_versions",
+    "scrubbed_bytes",
 )

@@ -10,6 +10,7 @@ from ..errors import CkptfsError
 from ..ids import Version
 from ..model import JobState, Protocol
 from .control import render_choice, render_flat, render_list, render_nested
+from .metrics import render_metrics
 from .space import ratio
 from .views import JobView, ServiceView, VersionView
 
@@ -135,7 +136,13 @@ def levels(view: ServiceView) -> dict[str, int]:
         "charged_bytes": sum(map(view.service.charges.of_job, view.service.jobs())),
     }
     counters = view.service.counters()
-    return space | {name: value for name, value in counters.items() if name in LEVELS}
+    service = {name: value for name, value in counters.items() if name in LEVELS}
+    return (
+        space
+        | service
+        | {"versions_damaged": len(view.service.damaged_versions())}
+        | dict(view.service.levels())
+    )
 
 
 def growing(view: ServiceView) -> dict[str, int]:
@@ -156,15 +163,10 @@ def service_events(view: ServiceView) -> str:
 
 def metrics(view: ServiceView) -> str:
     """OpenMetrics 1.0 text."""
-    lines: list[str] = []
-    for name, value in levels(view).items():
-        lines += [f"# TYPE ckptfs_{name} gauge", f"ckptfs_{name} {value}"]
-    usage = view.service.usage()
-    dedup = ratio(usage.logical_bytes, usage.stored_bytes)
-    lines += ["# TYPE ckptfs_dedup_ratio gauge", f"ckptfs_dedup_ratio {dedup}"]
-    for name, value in growing(view).items():
-        lines += [f"# TYPE ckptfs_{name} counter", f"ckptfs_{name}_total {value}"]
-    return render_list([*lines, "# EOF"])
+    service = view.service
+    usage = service.usage()
+    gauges = levels(view) | {"dedup_ratio": float(ratio(usage.logical_bytes, usage.stored_bytes))}
+    return render_metrics(gauges, growing(view), service.volumes(), service.stop_times())
 
 
 # jobs
