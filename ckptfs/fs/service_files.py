@@ -144,8 +144,8 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
     ControlFile(
         "metrics",
         0o444,
-        "The same figures as OpenMetrics text, for a monitoring system to scrape; besides, a row per "
-        "volume, and how long jobs stood still.",
+        "The same figures as OpenMetrics text, for a monitoring system to scrape; besides, a row "
+        "per volume, and how long jobs stood still.",
         "$ tail -2 ctl/metrics\nckptfs_submitted_total 3\n# EOF",
         shows.metrics,
     ),
