@@ -204,7 +204,10 @@ class Mount:
         try:
             yield
         except NotAuthenticated as error:
-            job = relative.partition("/")[0]
+            job, _, rest = relative.partition("/")
+            if job == "ctl" and rest:
+                path = self.root / relative
+                raise NotAuthenticated(f"only root may use {path}: use sudo") from error
             if job in {"", "ctl"}:
                 raise
             raise NotAuthenticated(

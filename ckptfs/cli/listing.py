@@ -9,10 +9,12 @@ from ..ids import JobId, parse_version
 from .client import Mount
 from .outcomes import parse_state
 
+UNSEEN = "-"  # where this user may not look
+
 
 @dataclass(frozen=True, slots=True)
 class JobRow:
-    """One job; *state* is "-" where this user may not look."""
+    """One job; *state* is `UNSEEN` where this user may not look."""
 
     job: JobId
     state: str
@@ -60,7 +62,7 @@ def read_job(mount: Mount, job: JobId) -> JobRow | None:
         state = str(parse_state(mount.read(f"{job}/ctl/state")))
         versions = tuple(versions_of(mount, job))
     except NotAuthenticated:
-        state, versions = "-", ()
+        state, versions = UNSEEN, ()
     except CkptfsError:
         return None
     return JobRow(job, state, status.st_uid, status.st_mtime, versions)

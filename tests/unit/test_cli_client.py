@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from ckptfs.cli.client import ERRORS, KernelFiles, open_mount
+from ckptfs.cli.client import ERRORS, KernelFiles, Mount, open_mount
 from ckptfs.cli.mounts import choose_mount, parse_mountinfo
 from ckptfs.errors import (
     Busy,
@@ -14,6 +14,7 @@ from ckptfs.errors import (
     CkptfsError,
     Corrupt,
     InvalidInput,
+    NotAuthenticated,
     NotAuthorised,
     NotFound,
     OutOfRange,
@@ -103,3 +104,15 @@ def test_descriptors_are_closed_also_after_an_error(tmp_path):
         with pytest.raises(CkptfsError):
             KernelFiles().read(tmp_path / "absent")
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.mark.parametrize(
+    ("place", "said"), [("ctl/gc", "use sudo"), ("heat.1/ctl/kill", "heat.1 is not yours")]
+)
+def test_who_is_kept_out_is_told_who_may(tmp_path, place, said):
+    class Locked(KernelFiles):
+        def write(self, path, text):
+            raise NotAuthenticated(f"{path}: permission denied")
+
+    with pytest.raises(NotAuthenticated, match=said):
+        Mount(tmp_path, Locked()).write(place, "1")

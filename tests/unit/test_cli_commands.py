@@ -10,8 +10,10 @@ import sys
 import pytest
 
 from ckptfs.cli import xcheckpoint, xkill, xps, xrestart, xsub, xsub_sh, xwait
+from ckptfs.cli.commands.ps import job_cells
 from ckptfs.cli.commands.run import describe
 from ckptfs.cli.entry import guarded
+from ckptfs.cli.listing import UNSEEN, JobRow
 from ckptfs.cli.main import COMMANDS, NOT_YET, command_parser, main
 from ckptfs.errors import CannotRun
 from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
@@ -144,6 +146,11 @@ def test_ps_shows_the_jobs_that_go_on(tree, capsys):
     assert "old.2" not in out
     assert "old.2" in run(capsys, "ps", "-a")[1]
     assert json.loads(run(capsys, "ps", "--json")[1])[0]["last_checkpoint"] == "7 complete"
+
+
+def test_ps_invents_nothing_about_the_jobs_of_others(tree):
+    row = JobRow("mine.1", UNSEEN, 1001, 0.0, ())
+    assert job_cells(tree.mount, row) == ("mine.1", "-", "-", "-", "-", "-")
 
 
 # one job

@@ -11,7 +11,7 @@ from ...ids import JobId
 from ..client import Mount
 from ..entry import add_mount_option, mount_of
 from ..jobinfo import JobInfo, cpu_text, parse_jobinfo
-from ..listing import JobRow, read_job
+from ..listing import UNSEEN, JobRow, read_job
 from ..naming import is_own, list_jobs
 from ..outcomes import parse_outcome
 from ..tables import table_text
@@ -62,6 +62,8 @@ def last_checkpoint(mount: Mount, row: JobRow) -> str:
 
 def job_cells(mount: Mount, row: JobRow) -> tuple[str, ...]:
     """Return a job as a row of the table."""
+    if row.state == UNSEEN:
+        return (row.job, *[UNSEEN] * (len(HEADER) - 1))  # somebody else's: nothing is known of it
     info = read_processes(mount, row.job)
     count = str(sum(metric.name == "PID" for metric in info.metrics))
     last, versions = last_checkpoint(mount, row), str(len(row.versions))
