@@ -15,6 +15,7 @@ from ckptfs.coordinator.api import (
     CheckpointRequest,
     Job,
     Outcome,
+    RemovedJob,
     RestartRequest,
     SignalRequest,
     Subscriber,
@@ -318,6 +319,7 @@ class FakeService:
         self.now_ns = START_NS
         self.records: dict[JobId, Job] = {}
         self.subscribers: list[Subscriber] = []
+        self.removed: dict[JobId, Job] = {}
         self.troubles: list[str] = []
         self.charges: Charges = FakeCharges(self.store, self.job)
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
@@ -584,6 +586,24 @@ class FakeService:
 
     def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
         return [key for key, sealed in sorted(self.store.sealed.items()) if sealed.damage]
+    def removed_jobs(self) -> Sequence[RemovedJob]:
+        return [
+            RemovedJob(job, record.spec.owner.uid, tuple(v for v, _ in self.trashed(job)), 9)
+            for job, record in sorted(self.removed.items())
+        ]
+
+    def undelete_job(self, job: JobId, caller: Caller) -> None:
+        record = self.removed.get(job)
+        if record is None:
+            raise NotFound(f"no removed job is called {job}")
+        if caller.uid not in (0, record.spec.owner.uid):
+            raise NotAuthorised(f"{job} belongs to another user")
+        record.removed = False
+        self.records[job] = self.removed.pop(job)
+        for version, _ in self.trashed(job):
+            self.undelete(job, version, caller)
+        self.tell(job)
+
 
     def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
         record = self._authorised(job, caller)
@@ -601,6 +621,7 @@ class FakeService:
         del self.records[job]
         self.tell(job)
 
+        self.removed[job] = record
     def note_damage(self, damage: Damage) -> None:
         self.damaged.append(damage)
         known = self.store.sealed[damage.job, damage.version].damage

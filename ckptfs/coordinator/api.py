@@ -148,6 +148,16 @@ class SignalRequest:
 
 NO_VERSION: Final = Version(0)  # answered where nothing had to be done and no version tells
 Subscriber = Callable[[JobId | None, Version | None], None]
+@dataclass(frozen=True, slots=True)
+class RemovedJob:
+    """A job that can be brought back.  *until_s*: its first version goes, seconds since epoch."""
+
+    job: JobId
+    uid: int
+    versions: tuple[Version, ...]
+    until_s: int
+
+
 
 
 class Service(Protocol):
@@ -306,6 +316,17 @@ class Service(Protocol):
 
     def note_damage(self, damage: Damage) -> None:
         """A reader found damage: record, change the version's state, tell subscribers."""
+    def removed_jobs(self) -> Sequence[RemovedJob]:
+        """Removed jobs that can be brought back.  Raises Corrupt, Degraded."""
+        ...
+
+    def undelete_job(self, job: JobId, caller: Caller) -> None:
+        """Bring a removed job back, its versions pinned.
+
+        Raises NotFound, NotAuthorised, QuotaExceeded, StoreFull, Degraded.
+        """
+        ...
+
         ...
 
     async def refresh_blockers(self, job: JobId) -> None:

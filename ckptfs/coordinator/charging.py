@@ -6,7 +6,9 @@ version in work will be charged is reserved on the job's lock from the request t
 
 from __future__ import annotations
 
+import contextlib
 import logging
+from collections.abc import Iterable
 
 from ..errors import CkptfsError, Corrupt, NotAuthorised, NotFound, OutOfRange, QuotaExceeded
 from ..gc.decide import charge_of, class_of
@@ -93,13 +95,14 @@ class Charging:
         """Raise QuotaExceeded when *level* copies of what there is would be charged too much."""
         self.require(job, self.of_job(job.id) // job.replication * (level - job.replication))
 
-    def require_back(self, job: Job, version: Version) -> None:
-        """Raise QuotaExceeded when there is no room for a version of the trash.
-
-        Raises NotFound, Corrupt.
-        """
-        head = self._parts.store.trashed_head(job.id, version)
-        self.require(job, _charge(job, head.purpose, head.initiator, head.logical_bytes))
+    def require_back(self, job: Job, versions: Iterable[Version]) -> None:
+        """Raise QuotaExceeded when there is no room for *versions* of the trash."""
+        more_bytes = 0
+        for version in versions:
+            with contextlib.suppress(Corrupt, NotFound):  # it cannot come back, so it costs nothing
+                head = self._parts.store.trashed_head(job.id, version)
+                more_bytes += _charge(job, head.purpose, head.initiator, head.logical_bytes)
+        self.require(job, more_bytes)
 
     def require_keep(self, job: Job, space: int) -> None:
         """Raise QuotaExceeded when *space* is not enough for what is there already."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import trio
 
@@ -26,10 +26,12 @@ SETTLE_S = 1.0  # several removals are one run
 
 
 class Collecting:
-    """One run at a time.  Trio thread only."""
+    """One run at a time; *then* is called after one that met no doubt.  Trio thread only."""
 
-    def __init__(self, parts: Parts, sweeper: Sweeper | None) -> None:
-        self._parts, self._sweeper = parts, sweeper
+    def __init__(
+        self, parts: Parts, sweeper: Sweeper | None, then: Callable[[], None] = lambda: None
+    ) -> None:
+        self._parts, self._sweeper, self._then = parts, sweeper, then
         self._report = Report()
         self._progress: tuple[int, int] | None = None  # of the run under way
         self._done: set[JobId] = set()  # jobs whose end has been noticed
@@ -109,6 +111,10 @@ class Collecting:
             self._report = await self._sweeper.run(
                 asked=asked, empty_trash=empty_trash, tell=self._tell
             )
+            if not self._report.doubt:
+                self._then()
+        except CkptfsError as error:
+            log.error("the collection: %s", error)
         finally:
             self._progress = None
             self._parts.count("collections")

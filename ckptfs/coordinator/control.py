@@ -5,8 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from ..catalog import jobs as catalog_jobs
-from ..errors import Busy, CkptfsError, NoSuchProcess, NotEmpty, NotFound, OutOfRange, Unsupported
+from ..errors import Busy, CkptfsError, NoSuchProcess, NotFound, OutOfRange, Unsupported
 from ..ids import JobId, UnitName, Version
 from ..jobs.lifecycle import refusal
 from ..model import Caller, JobState, Protocol
@@ -170,6 +169,8 @@ class Control:
         operation = self._parts.registry.operations.get(job_id)
         if operation is not None and operation.version == version:
             raise Busy(f"version {version} of {job_id} is in use by a {operation.verb}")
+        if (job_id, version) in self._parts.registry.loading.values():
+            raise Busy(f"version {version} of {job_id} is in use: memory is still loaded from it")
         if self._parts.store.pinned(job_id, version):
             raise Busy(f"version {version} of {job_id} is pinned")
         remove_version(self._parts, job, version)
@@ -180,36 +181,8 @@ class Control:
         Raises NotFound, Corrupt, StoreFull, QuotaExceeded, Degraded.
         """
         job = self._allowed(job_id, caller, "undelete")
-        self._charging.require_back(job, version)
+        self._charging.require_back(job, (version,))
         bring_back(self._parts, job, version)
-
-    def remove_job(self, job_id: JobId, caller: Caller) -> None:
-        """Remove an ended job without versions, with its record and its default output files.
-
-        Raises Busy (alive), NotEmpty (it has versions).
-        """
-        job = self._allowed(job_id, caller, "remove")
-        registry = self._parts.registry
-        refused = refusal("remove", job_id, job.state)
-        if refused:
-            raise refused
-        if job_id in registry.operations:
-            raise Busy(f"{job_id} is in use")
-        if job.versions:
-            raise NotEmpty(f"{job_id} still has {len(job.versions)} versions")
-        for unit in job.units:
-            self._parts.node.forget(job_id, unit)
-        others = [entry for entry in registry.jobs.values() if entry is not job]
-        shown = {entry.logs_shown_as for entry in others}
-        self._parts.directory.remove(job_id, keep_log_directory=job_id in shown)
-        first = job.logs_shown_as
-        if first and first not in shown and first not in registry.jobs:
-            self._parts.directory.remove_logs(first)
-        registry.drop(job_id)
-        try:
-            catalog_jobs.remove_job(self._parts.db, job_id)
-        except CkptfsError as error:  # an index entry; the record is the truth
-            log.error("%s stays in the catalog: %s", job_id, error)
 
     async def _verify(self, job_id: JobId, version: Version) -> None:
         registry = self._parts.registry

@@ -128,13 +128,13 @@ class Registry:
 
     def save(self, job: Job) -> None:
         """Make *job* durable, record first, then index.  Raises StoreFull, Degraded."""
-        record = self._record(job)
+        record = self.record_of(job)
         self.directory.save(record)
         self._index(record)
 
     def create(self, job: Job) -> None:
         """Make a new job durable.  Raises Exists, StoreFull, Degraded."""
-        record = self._record(job)
+        record = self.record_of(job)
         self.directory.create(record)
         self._index(record)
 
@@ -182,7 +182,7 @@ class Registry:
 
     def index(self, job: Job) -> None:
         """Write the index entry of *job* alone.  Raises StoreFull, Degraded."""
-        self._index(self._record(job))
+        self._index(self.record_of(job))
 
     def _index(self, record: JobRecord) -> None:
         catalog_jobs.save_job(
@@ -196,7 +196,8 @@ class Registry:
             clone_of=record.clone_of,
         )
 
-    def _record(self, job: Job) -> JobRecord:
+    def record_of(self, job: Job) -> JobRecord:
+        """Return what must survive of a job."""
         state, reason, ended = job.state, job.reason, job.exit
         operation = self.operations.get(job.id)
         if operation is not None and state in MOVING:

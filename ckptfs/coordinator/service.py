@@ -27,7 +27,7 @@ from ..store.api import Damage, Ingest, Store, Usage
 from ..store.copies_api import CopiesPort, NoCopies, VolumeStatus
 from ..translib.api import Availability
 from . import versions
-from .api import CheckpointRequest, Job, RestartRequest, SignalRequest, Subscriber
+from .api import CheckpointRequest, Job, RemovedJob, RestartRequest, SignalRequest, Subscriber
 from .background import Background
 from .charges import Charges
 from .charging import Charging
@@ -38,6 +38,7 @@ from .figures import Figures
 from .histogram import Histogram
 from .parts import Deadlines, Parts
 from .registry import Registry
+from .removal import Removal
 from .replication import Replication
 from .restarting import Restarts
 from .scrub import Scrub
@@ -101,7 +102,8 @@ class Coordinator:
         self._control = Control(parts, self._supervision, self._charging)
         self._scrub = Scrub(parts)
         self._replication = Replication(parts)
-        self._collecting = Collecting(parts, parts.sweeper)
+        self._removal = Removal(parts, self._charging)
+        self._collecting = Collecting(parts, parts.sweeper, self._removal.purge)
         self._figures = Figures(parts, scrub=self._scrub, collecting=self._collecting)
         machine = this_machine(parts.node.name)
         self._submissions = Submissions(
@@ -114,6 +116,7 @@ class Coordinator:
 
     async def recover(self) -> None:
         """Find every job; call once, before anything is served."""
+        self._removal.load()
         await recover(self._parts, self._supervision)
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
@@ -266,7 +269,15 @@ class Coordinator:
 
     def remove_job(self, job: JobId, caller: Caller) -> None:
         """Remove an ended job without versions."""
-        self._control.remove_job(job, caller)
+        self._removal.remove(job, caller)
+
+    def removed_jobs(self) -> Sequence[RemovedJob]:
+        """Return the jobs that can be brought back."""
+        return self._removal.rows()
+
+    def undelete_job(self, job: JobId, caller: Caller) -> None:
+        """Bring a removed job back with its versions."""
+        self._removal.undelete(job, caller)
 
     def note_damage(self, damage: Damage) -> None:
         """A reader found damage: tell everybody who looks at that version."""

@@ -101,6 +101,17 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         usage="echo 1 > gc, or: dry, 1 trash=empty",
     ),
     ControlFile(
+        "undelete",
+        0o666,
+        "Your removed jobs (root sees all) that can be brought back: their versions, and when the "
+        "first of them goes for good. Write the id of one; its versions come back pinned.",
+        "$ rm -r heat.42; cat ctl/undelete\n"
+        "heat.42 versions=6,7 until=2026-11-21T11:52:03Z\n"
+        "$ echo heat.42 > ctl/undelete",
+        shows.removed_jobs,
+        verbs.undelete_job,
+    ),
+    ControlFile(
         "space",
         0o444,
         "Who has how much in the store, one line per user and class (users see their own): logical "

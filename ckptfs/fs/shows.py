@@ -101,6 +101,23 @@ def volumes(view: ServiceView) -> str:
     return render_nested(rows)
 
 
+def removed_jobs(view: ServiceView) -> str:
+    """One line per removed job of the reader's (root: of anybody's) that can be brought back."""
+    try:
+        found = view.service.removed_jobs()
+    except CkptfsError:
+        found = ()  # a stranger lies in the trash: ctl/health names it
+    rows: dict[str, dict[str, object]] = {
+        row.job: {
+            "versions": ",".join(str(number) for number in row.versions),
+            "until": time_text(row.until_s * NS),
+        }
+        for row in found
+        if view.uid in (0, row.uid)
+    }
+    return render_nested(rows)
+
+
 def degraded(view: ServiceView) -> str:
     """``0``, or ``1 (why)``, then one line per version that is damaged."""
     reason = view.service.store.degraded()

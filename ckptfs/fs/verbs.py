@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..coordinator.api import RestartRequest
 from ..errors import Busy, InvalidInput
-from ..ids import Version
+from ..ids import Version, parse_job_id
 from ..model import Caller, Protocol
 from .control import expect_one, parse_choice, parse_count
 from .documents import render_jobinfo
@@ -47,6 +47,13 @@ async def gc(view: ServiceView, text: str, caller: Caller) -> str:
     """Begin a collection; dry: answer what one would do, one line per version."""
     dry, empty_trash = parse_gc(text)
     return await view.service.request_gc(caller, dry=dry, empty_trash=empty_trash)
+
+
+async def undelete_job(view: ServiceView, text: str, caller: Caller) -> str:
+    """Bring a removed job back; answer: its id."""
+    job = parse_job_id(text)
+    view.service.undelete_job(job, caller)
+    return job
 
 
 async def scrub(view: ServiceView, text: str, caller: Caller) -> str:

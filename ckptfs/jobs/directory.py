@@ -1,5 +1,7 @@
 """Job records on disk: ``jobs/<id>/{job.json,job.jsdl}``, ``jobs/counter``, ``logs/<id>/``.
 
+A removed job that may be brought back has ``removed.json`` in the place of ``job.json``.
+
 Every write is a temporary file, fsync, rename, fsync of the directory, all
 plain (no await): some milliseconds on the trio thread, and nothing in between.
 What is here is the truth; numbers of jobs are never given twice, even when the
@@ -21,7 +23,9 @@ from .record import JobRecord, parse_record, render_record
 
 log = logging.getLogger(__name__)
 RECORD: Final = "job.json"
+REMOVED: Final = "removed.json"
 DOCUMENT: Final = "job.jsdl"
+TORN: Final = ".new"  # ends the name of a document while it is written
 COUNTER: Final = "counter"
 RECORD_MAX: Final = 8 << 20  # bytes; arguments and variables are bounded by the JSDL's 1 MiB
 
@@ -86,16 +90,47 @@ class JobsDirectory:
         """
         records: list[JobRecord] = []
         troubles: list[str] = []
+        if sweep:
+            self._remove_torn()
         for job in sorted(self._names(), key=job_number):
             try:
                 records.append(self._load(job))
             except NotFound:
-                if sweep:
+                if sweep and not (self._root / job / REMOVED).exists():
                     log.warning("%s was never begun: its record is missing", job)
                     shutil.rmtree(self._root / job, ignore_errors=True)
             except CkptfsError as error:
                 troubles.append(f"{job}: {error}")
         return records, troubles
+
+    def load_put_away(self) -> tuple[list[JobRecord], list[str]]:
+        """Return the records of removed jobs, and one sentence for each that cannot be read."""
+        records: list[JobRecord] = []
+        troubles: list[str] = []
+        for job in sorted(self._names(), key=job_number):
+            directory = self._root / job
+            if (directory / REMOVED).exists() and not (directory / RECORD).exists():
+                try:
+                    records.append(self._load(job, REMOVED))
+                except CkptfsError as error:
+                    troubles.append(f"{job}, which was removed: {error}")
+        return records, troubles
+
+    def put_away(self, job: JobId) -> None:
+        """Have a job removed that may be brought back; needs no space.  Raises StoreFull."""
+        self._rename(job, RECORD, REMOVED)
+
+    def bring_back(self, job: JobId) -> None:
+        """Undo `put_away`.  Raises StoreFull."""
+        self._rename(job, REMOVED, RECORD)
+
+    def _rename(self, job: JobId, old: str, new: str) -> None:
+        directory = self._root / job
+        try:
+            (directory / old).replace(directory / new)
+            _sync_directory(directory)
+        except OSError as error:
+            raise StoreFull(f"{old} of {job} could not be renamed: {error.strerror}") from error
 
     def remove(self, job: JobId, *, keep_log_directory: bool = False) -> None:
         """Remove record and logs.  Harmless when repeated.
@@ -103,7 +138,8 @@ class JobsDirectory:
         *keep_log_directory*: clones have their own mounted over it; its files go all the same.
         """
         # The record goes first: a job is there or not, never half.
-        (self._root / job / RECORD).unlink(missing_ok=True)
+        for name in (RECORD, REMOVED):
+            (self._root / job / name).unlink(missing_ok=True)
         shutil.rmtree(self._root / job, ignore_errors=True)
         if keep_log_directory:
             for path in self.log_directory(job).glob("*"):
@@ -125,10 +161,17 @@ class JobsDirectory:
                 continue  # the counter, leftovers of a torn write
         return names
 
-    def _load(self, job: JobId) -> JobRecord:
+    def _remove_torn(self) -> None:
+        """Remove what a service that was killed has left of a write; nothing else is writing."""
+        for place in (self._root, *(self._root / job for job in self._names())):
+            for path in place.glob(f".*{TORN}"):
+                if path.is_file():
+                    path.unlink(missing_ok=True)
+
+    def _load(self, job: JobId, name: str = RECORD) -> JobRecord:
         directory = self._root / job
         try:
-            document = _read(directory / RECORD)
+            document = _read(directory / name)
             jsdl = _read(directory / DOCUMENT).decode("utf-8", "surrogateescape")
         except FileNotFoundError as error:
             raise NotFound(f"{job} has no record") from error
@@ -151,7 +194,7 @@ def _read(path: Path) -> bytes:
 
 def _write(path: Path, content: bytes) -> None:
     """Replace *path* by *content*: old or new after a crash, never torn."""
-    temporary = path.with_name(f".{path.name}.new")
+    temporary = path.with_name(f".{path.name}{TORN}")
     try:
         with temporary.open("wb") as file:
             file.write(content)

@@ -195,3 +195,33 @@ def test_old_operations_are_forgotten(db):
     kept = db.number("SELECT count(*) FROM operations")
     assert kept == operations.KEPT_PER_JOB + 1
     assert db.number("SELECT count(*) FROM phases") == kept
+
+
+def test_a_removed_job_is_put_away_and_brought_back(tmp_path):
+    directory = JobsDirectory(tmp_path / "jobs", tmp_path / "logs")
+    directory.create(RECORD)
+    directory.put_away(JOB)
+    assert directory.load() == ([], [])  # and not swept as one that was never begun
+    assert directory.load_put_away() == ([RECORD], [])
+    directory.bring_back(JOB)
+    assert directory.load() == ([RECORD], [])
+    assert directory.load_put_away() == ([], [])
+    directory.put_away(JOB)
+    (tmp_path / "jobs" / JOB / "removed.json").write_text("{")
+    assert directory.load_put_away()[1][0].startswith("heat.42, which was removed: a job record")
+    directory.remove(JOB)
+    assert not (tmp_path / "jobs" / JOB).exists()
+    with pytest.raises(StoreFull):
+        directory.bring_back(JOB)
+
+
+def test_what_a_killed_service_was_writing_is_removed(tmp_path):
+    directory = JobsDirectory(tmp_path / "jobs", tmp_path / "logs")
+    directory.create(RECORD)
+    torn = [tmp_path / "jobs/.counter.new", tmp_path / "jobs" / JOB / ".job.json.new"]
+    for path in torn:
+        path.write_bytes(b"{")
+    assert directory.load(sweep=False) == ([RECORD], [])
+    assert all(path.exists() for path in torn)
+    assert directory.load() == ([RECORD], [])
+    assert not any(path.exists() for path in torn)
