@@ -298,15 +298,15 @@ class FakeStore:
     def trashed(self, job: JobId) -> Sequence[tuple[Version, int]]:
         return sorted((v, expires_s) for (of, v), (_, expires_s) in self.trash.items() if of == job)
 
-    def undelete(self, job: JobId, version: Version) -> None:
-        if (job, version) not in self.trash:
-            raise NotFound(f"version {version} of {job} is not in the trash")
-        self.sealed[job, version] = self.trash.pop((job, version))[0]
-
     def trashed_head(self, job: JobId, version: Version) -> Head:
         if (job, version) not in self.trash:
             raise NotFound(f"version {version} of {job} is not in the trash")
         return self.trash[job, version][0].head
+
+    def undelete(self, job: JobId, version: Version) -> None:
+        if (job, version) not in self.trash:
+            raise NotFound(f"version {version} of {job} is not in the trash")
+        self.sealed[job, version] = self.trash.pop((job, version))[0]
 
     def close(self) -> None:
         pass
@@ -315,13 +315,13 @@ class FakeStore:
 class FakeService:
     def __init__(self) -> None:
         self.store = FakeStore()
+        self.charges: Charges = FakeCharges(self.store, self.job)
         self.staging: dict[str, Ingest] = {}
         self.now_ns = START_NS
         self.records: dict[JobId, Job] = {}
-        self.subscribers: list[Subscriber] = []
         self.removed: dict[JobId, Job] = {}
+        self.subscribers: list[Subscriber] = []
         self.troubles: list[str] = []
-        self.charges: Charges = FakeCharges(self.store, self.job)
         self.counts = {"submitted": 0, "complete": 0, "failed": 0}
         self.stops = Histogram()
         self.damaged: list[Damage] = []
@@ -537,7 +537,9 @@ class FakeService:
             raise NotAuthorised("only root may change volumes")
         if verb == "add":
             word = name.rpartition("/")[2]
-            self.volume_rows.append(VolumeStatus(word, "up", domain or word, 1, 2, name, "", seal, 3))
+            self.volume_rows.append(
+                VolumeStatus(word, "up", domain or word, 1, 2, name, "", seal, 3)
+            )
             return word
         if name not in {row.name for row in self.volume_rows}:
             raise NotFound(f"no volume is called {name!r}")
@@ -584,8 +586,6 @@ class FakeService:
         record.versions = sorted({*record.versions, version})
         self.tell(job, version)
 
-    def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
-        return [key for key, sealed in sorted(self.store.sealed.items()) if sealed.damage]
     def removed_jobs(self) -> Sequence[RemovedJob]:
         return [
             RemovedJob(job, record.spec.owner.uid, tuple(v for v, _ in self.trashed(job)), 9)
@@ -604,6 +604,8 @@ class FakeService:
             self.undelete(job, version, caller)
         self.tell(job)
 
+    def damaged_versions(self) -> Sequence[tuple[JobId, Version]]:
+        return [key for key, sealed in sorted(self.store.sealed.items()) if sealed.damage]
 
     def remove_version(self, job: JobId, version: Version, caller: Caller) -> None:
         record = self._authorised(job, caller)
@@ -619,9 +621,9 @@ class FakeService:
             raise NotEmpty(f"{job} has versions")
         record.removed = True
         del self.records[job]
+        self.removed[job] = record
         self.tell(job)
 
-        self.removed[job] = record
     def note_damage(self, damage: Damage) -> None:
         self.damaged.append(damage)
         known = self.store.sealed[damage.job, damage.version].damage
