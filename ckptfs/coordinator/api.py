@@ -57,6 +57,7 @@ JOB_EVENTS = (
     "killed",
     "signalled",
     "units_lost",
+    "loaded",
 )
 JOB_STATS = (
     "checkpoints",
@@ -128,11 +129,12 @@ class CheckpointRequest:
 
 @dataclass(frozen=True, slots=True)
 class RestartRequest:
-    """What ``ctl/restart`` takes: ``7``, ``latest``, ``7 as=clone stopped=yes JobUnit_2=n3``."""
+    """What ``ctl/restart`` takes: ``7``, ``latest``, ``7 as=clone stopped=yes lazy=yes``, …"""
 
     version: Version | None  # None: latest restartable
     as_clone: bool = False
     stopped: bool = False
+    lazy: bool = False  # it runs before its memory has been read
     placement: Mapping[UnitName, str] = field(default_factory=dict[UnitName, str])
 
 
@@ -146,8 +148,6 @@ class SignalRequest:
     master: bool = False
 
 
-NO_VERSION: Final = Version(0)  # answered where nothing had to be done and no version tells
-Subscriber = Callable[[JobId | None, Version | None], None]
 @dataclass(frozen=True, slots=True)
 class RemovedJob:
     """A job that can be brought back.  *until_s*: its first version goes, seconds since epoch."""
@@ -158,6 +158,8 @@ class RemovedJob:
     until_s: int
 
 
+NO_VERSION: Final = Version(0)  # answered where nothing had to be done and no version tells
+Subscriber = Callable[[JobId | None, Version | None], None]
 
 
 class Service(Protocol):
@@ -314,8 +316,6 @@ class Service(Protocol):
         """Remove an ended job without versions.  Raises Busy, NotEmpty."""
         ...
 
-    def note_damage(self, damage: Damage) -> None:
-        """A reader found damage: record, change the version's state, tell subscribers."""
     def removed_jobs(self) -> Sequence[RemovedJob]:
         """Removed jobs that can be brought back.  Raises Corrupt, Degraded."""
         ...
@@ -327,6 +327,8 @@ class Service(Protocol):
         """
         ...
 
+    def note_damage(self, damage: Damage) -> None:
+        """A reader found damage: record, change the version's state, tell subscribers."""
         ...
 
     async def refresh_blockers(self, job: JobId) -> None:
