@@ -163,6 +163,7 @@ class LocalStore:
         self._writers.close_threads()
         self._cache.close()
         self._packs.clear()
+        self.copies.close()
         try:
             if not self.degraded():
                 self._versions.index_keeper()()
