@@ -32,6 +32,7 @@ from .errors import CannotRun, CkptfsError
 from .fs.mount import MountOptions, make_room, serve
 from .gc.decide import is_scarce
 from .gc.sweep import Sweep
+from .heap import keep_freed_memory
 from .node.agent import Agent
 from .node.rundir import NodePaths
 from .store.store import LocalStore, open_store
@@ -73,6 +74,7 @@ async def run(settings: Settings) -> None:
     check_places(settings.store, settings.mountpoint)
     make_room(settings.mountpoint)  # before a store is made for nothing
     require()
+    keep_freed_memory()
     store = open_store(settings.store, create=True, hash_worker=True)
     move_log(settings)
     settings.store.chmod(0o711)  # passable: owners read their own files below logs/
@@ -107,6 +109,7 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
         wall_s=time.time,
         uptime_s=lambda: time.clock_gettime(time.CLOCK_BOOTTIME),
         is_scarce=lambda: is_scarce(*store.garbage.free_and_total()),
+        room=store.garbage.free_and_total,
         copies=store.copies,
     )
     parts = make_parts(

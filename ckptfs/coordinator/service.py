@@ -46,6 +46,7 @@ from .startup import recover
 from .submission import Submissions
 from .supervision import Supervision
 from .user_space import UserSpace
+from .watermarks import Watermarks
 
 
 def this_machine(name: str) -> Machine:
@@ -102,6 +103,7 @@ class Coordinator:
         self._control = Control(parts, self._supervision, self._charging)
         self._scrub = Scrub(parts)
         self._replication = Replication(parts)
+        self._watermarks = Watermarks(parts)
         self._removal = Removal(parts, self._charging)
         self._collecting = Collecting(parts, parts.sweeper, self._removal.purge)
         self._figures = Figures(parts, scrub=self._scrub, collecting=self._collecting)
@@ -122,6 +124,7 @@ class Coordinator:
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
         self._parts.background.spawn("count", self._parts.store.count)
+        self._parts.background.spawn("watermarks", self._watermarks.keep_going)
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
         self._parts.background.spawn("replication", self._replication.keep_going)
         self._parts.background.spawn("collector", self._collecting.keep_going)
@@ -319,8 +322,8 @@ class Coordinator:
         if damaged := self.damaged_versions():
             sentences.append(versions.damage_sentence(damaged))
         sentences += self._replication.troubles()
-        alarms = (self._scrub.alarm(), self._collecting.alarm(), self._charging.trouble)
-        sentences += [alarm for alarm in alarms if alarm]
+        alarms = (self._scrub.alarm(), self._collecting.alarm(), self._watermarks.alarm())
+        sentences += [alarm for alarm in (*alarms, self._charging.trouble) if alarm]
         entries = self._parts.available()
         if not any(entry.available for entry in entries.values()):
             reasons = [f"{name}: {entry.reason}" for name, entry in entries.items() if entry.reason]

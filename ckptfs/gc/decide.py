@@ -26,7 +26,8 @@ S = 1_000_000_000  # nanoseconds
 CLOCK_SLACK_S = 120  # clocks are stepped by less than that in normal service
 SYSTEM_PURPOSES = frozenset({Purpose.FAULT_TOLERANCE, Purpose.MIGRATION})
 AWAITS_COPIES = "what replaces it has not all its copies yet"
-SCARCE = 20  # the trash is emptied early when less than one part in so many of the disk is free
+SCARCE = 20  # low mark: the trash goes early when less than one part in so many of the disk is free
+AMPLE = 10  # high mark: and no more of it when one part in so many is free again
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,18 +173,26 @@ def _newest(good: Sequence[Candidate], count: int, rule: str) -> dict[Version, s
     return kept | dict.fromkeys((c.version for c in good[-count:]), rule)
 
 
+NEARLY_FULL = "the disk is nearly full"
+
+
 def trash_verdict(expires_s: int, now_s: int, *, scarce: bool, emptied: bool) -> str:
     """Return why a removed version goes for good now, or "" while it can still be brought back."""
     if now_s >= expires_s:
         return "its time in the trash is over"
     if emptied:
         return "the trash is emptied"
-    return "the disk is nearly full" if scarce else ""
+    return NEARLY_FULL if scarce else ""
 
 
 def is_scarce(free_bytes: int, total_bytes: int) -> bool:
-    """Whether the disk is so full that removed versions go early."""
+    """Whether the disk is so full that removed versions go early: below the low mark."""
     return free_bytes * SCARCE < total_bytes
+
+
+def is_ample(free_bytes: int, total_bytes: int) -> bool:
+    """Whether enough is free again: at the high mark."""
+    return free_bytes * AMPLE >= total_bytes
 
 
 def clock_doubt(wall_s: float, uptime_s: float, before: tuple[float, float], last_s: int) -> str:

@@ -24,12 +24,13 @@ from ..store.copies import Copies
 from ..store.garbage import Condemned, Garbage, Item, Live, Roots
 from ..store.trash import Trashed
 from .api import Report
-from .decide import clock_doubt, trash_verdict
+from .decide import NEARLY_FULL, clock_doubt, is_ample, trash_verdict
 from .sweep_copies import CopySweep
 
 log = logging.getLogger(__name__)
 GRACE_S = 5.0  # between setting aside and unlinking
 BATCH = 64  # objects set aside at once: 64 renames and some fsyncs
+EARLY_ROUNDS = 4  # in which the trash of a disk that is nearly full goes
 TRIES = 3  # a version that is removed while it is marked makes the mark start over
 
 
@@ -43,7 +44,9 @@ class _Found:
 class Sweep:
     """One store's collector.  See `gc.api.Sweeper`.
 
-    *wall_s*, *uptime_s*: seconds since the epoch, and on a clock that nobody sets.
+    *wall_s*, *uptime_s*: seconds since the epoch, and on a clock that nobody sets.  *room*: bytes
+    free and in all; with it the trash of a disk that is nearly full goes oldest first, and only
+    until enough is free.
     """
 
     def __init__(
@@ -53,10 +56,11 @@ class Sweep:
         wall_s: Callable[[], float],
         uptime_s: Callable[[], float],
         is_scarce: Callable[[], bool],
+        room: Callable[[], tuple[int, int]] | None = None,
         copies: Copies | None = None,
         grace_s: float = GRACE_S,
     ) -> None:
-        self._garbage = garbage
+        self._garbage, self._room = garbage, room
         self._wall_s, self._uptime_s, self._is_scarce = wall_s, uptime_s, is_scarce
         self._grace_s = grace_s
         self._copies = CopySweep(garbage, copies, sentence_of) if copies else None
@@ -102,6 +106,33 @@ class Sweep:
         self._check_clock()
         self._garbage.tidy()
         going = [(entry, reason) for entry, reason in self._trash(empty_trash) if reason]
+        early = [entry for entry, reason in going if reason == NEARLY_FULL] if self._room else []
+        free_bytes = self._room()[0] if self._room else 0
+        kept = {entry.path for entry in early}
+        await self._round([row for row in going if row[0].path not in kept], report, tell)
+        early.sort(key=lambda entry: entry.expires_s)
+        step = -(-len(early) // EARLY_ROUNDS) or 1
+        for at in range(0, len(early), step):
+            if report.waiting or self._is_ample(free_bytes + report.freed_bytes):
+                break
+            batch = [(entry, NEARLY_FULL) for entry in early[at : at + step]]
+            await self._round(batch, report, tell)
+        report.freed_bytes += await trio.to_thread.run_sync(
+            self._garbage.collect_leftovers, self._uptime_s()
+        )
+        self._garbage.note_end(int(self._wall_s()))
+        if self._copies:
+            found_there = await self._copies.run()
+            report.freed_bytes += found_there.freed_bytes
+            report.copies, report.doubts = found_there.objects, found_there.doubts
+
+    async def _round(
+        self,
+        going: Sequence[tuple[Trashed, str]],
+        report: Report,
+        tell: Callable[[int, int], None],
+    ) -> None:
+        """Drop heads of the trash, then take away what nobody needs."""
         # every doubt comes up before the first head goes
         await self._find(without={entry.path for entry, _ in going})
         if self._copies:
@@ -113,14 +144,13 @@ class Sweep:
         if found.dead:
             await self._set_aside(found, report, tell)
         await self._unlink(report)
-        report.freed_bytes += await trio.to_thread.run_sync(
-            self._garbage.collect_leftovers, self._uptime_s()
-        )
-        self._garbage.note_end(int(self._wall_s()))
-        if self._copies:
-            found_there = await self._copies.run()
-            report.freed_bytes += found_there.freed_bytes
-            report.copies, report.doubts = found_there.objects, found_there.doubts
+
+    def _is_ample(self, free_bytes: int) -> bool:
+        """Whether enough is free; *free_bytes* by our own count, for a disk may be slow to tell."""
+        if self._room is None:
+            return False
+        told_bytes, total_bytes = self._room()
+        return is_ample(max(free_bytes, told_bytes), total_bytes)
 
     def _check_clock(self) -> None:
         doubt = clock_doubt(self._wall_s(), self._uptime_s(), self._believed, self._garbage.last_s)

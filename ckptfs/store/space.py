@@ -14,6 +14,8 @@ from .packs import failure_of
 from .volume import Volume
 
 FLOOR = 16 << 20  # bytes never promised: manifests, heads, markers, removal at a full disk
+RESERVE_PARTS = 100  # no new version is begun into the last part of so many of the disk,
+RESERVE_MAX = 1 << 30  # or into the last so many bytes: versions under way may still need them
 STEP = 64 << 20  # bytes a promise grows by when a version turns out larger than expected
 FOR_METADATA = 64  # one byte in so many again: manifest and page table
 
@@ -69,9 +71,17 @@ class Space:
             raise failure_of(error) from error
         return free - self.reserved_bytes - FLOOR
 
-    def check(self, size: int) -> None:
-        """Raise StoreFull unless *size* more bytes can be promised."""
-        spare = self.spare_bytes
+    def check_begin(self, size: int) -> None:
+        """Raise StoreFull unless a new version of *size* bytes leaves the reserve alone."""
+        try:
+            _, total = self._volume.free_and_total()
+        except OSError as error:
+            raise failure_of(error) from error
+        self.check(size, min(total // RESERVE_PARTS, RESERVE_MAX) - FLOOR)
+
+    def check(self, size: int, reserve: int = 0) -> None:
+        """Raise StoreFull unless *size* more bytes can be promised and *reserve* stays free."""
+        spare = self.spare_bytes - max(0, reserve)
         if spare < size:
             raise StoreFull(
                 f"the store has room for {max(0, spare)} bytes, the checkpoint may need {size};"
@@ -82,7 +92,7 @@ class Space:
     def promise(self, size: int, written: Callable[[], int]) -> Promise:
         """Promise *size* bytes; *written* tells how many reached the disk.  Raises StoreFull."""
         size += size // FOR_METADATA
-        self.check(size)
+        self.check_begin(size)
         promise = Promise(self, size, written)
         self._promises.add(promise)
         return promise
