@@ -14,14 +14,14 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from ..errors import Corrupt, NotFound
+from ..errors import CkptfsError, Corrupt, NotFound
 from . import sealing
 from .blocks import PackFiles
 from .copies_plan import Piece
 from .copies_record import ENCRYPT
 from .copy_volume import CopyVolume, Listing, piece_path
 from .key_documents import DOCUMENT_MAX as KEY_MAX
-from .key_documents import encode_key
+from .key_documents import WRAPS_MAX, KeyDocument, decode_key, encode_key
 from .keyring import KeyRing
 from .receiving import (
     DOCUMENT_MAX,
@@ -50,7 +50,7 @@ class SealedVolume(CopyVolume):
         super().__init__(directory, calls, domain, seal)
         self._seal_calls, self._keys = calls, keys
         self._plain_sizes: dict[Piece, int] = {}
-        self._laid: dict[str, bytes] = {}  # documents of keys that are known to be there
+        self._laid: dict[str, KeyDocument] = {}  # keys that are known to lie there so
 
     # -- taking copies -----------------------------------------------------------
 
@@ -99,19 +99,34 @@ class SealedVolume(CopyVolume):
         self._lay_key(key_id)
         return key_id, key
 
+    def check(self, store_id: str) -> str:
+        """See CopyVolume; keys that were wrapped for more openers since are laid there anew."""
+        volume_id = super().check(store_id)
+        for entry in self._seal_calls.scan(self.directory / KEYS):
+            key_id = entry.name.removesuffix(".json")
+            with contextlib.suppress(CkptfsError, OSError):  # not ours; or it takes nothing now
+                self._lay_key(self._keys.document(key_id).key_id)
+        return volume_id
+
     def _lay_key(self, key_id: str) -> None:
-        """Have the wrapped key lie beside the copies before the first of them does."""
-        document = encode_key(self._keys.document(key_id).without_store())
-        if self._laid.get(key_id) == document:
+        """Have the wrapped key lie beside the copies before the first of them does.
+
+        A wrap that lies there already stays: somebody may count on it.
+        """
+        mine = self._keys.document(key_id).without_store()
+        if self._laid.get(key_id) == mine:
             return
-        path = self.directory / KEYS / f"{key_id}.json"
-        with contextlib.suppress(FileNotFoundError):
-            if self._seal_calls.read_file(path, KEY_MAX + 1) == document:
-                self._laid[key_id] = document
+        path, document = self.directory / KEYS / f"{key_id}.json", mine
+        with contextlib.suppress(FileNotFoundError, Corrupt):
+            there = decode_key(self._seal_calls.read_file(path, KEY_MAX + 1), str(path))
+            more = [wrap for wrap in there.without_store().wraps if wrap not in mine.wraps]
+            document = replace(mine, wraps=(*mine.wraps, *more)[:WRAPS_MAX])
+            if document == there:
+                self._laid[key_id] = mine
                 return
         self.make_room(path)
-        write_durably(self._seal_calls, path, document)
-        self._laid[key_id] = document
+        write_durably(self._seal_calls, path, encode_key(document))
+        self._laid[key_id] = mine
 
     def _write_object(
         self,

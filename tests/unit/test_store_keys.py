@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import datetime
 import json
 import os
@@ -35,6 +36,7 @@ from ckptfs.store.key_wrapping import (
 )
 from ckptfs.store.keyring import KeyRing
 from ckptfs.store.syscalls import Syscalls
+from tests.store_kit import Cut, FaultyCalls, broken
 
 PHRASE = "correct horse battery"
 NOW = datetime.datetime(2030, 1, 1, tzinfo=datetime.UTC)
@@ -207,6 +209,35 @@ def test_with_the_stores_own_secret_lost_import_opens_again(ring, tmp_path):
     again = KeyRing(tmp_path, Syscalls())
     again.take_in(encode_key(made), open_by_phrase)
     assert again.open(made.key_id) == key
+
+
+def test_an_error_or_a_power_cut_at_any_call_leaves_a_key_that_opens_or_none(tmp_path):
+    cases = 0
+    for way in ("error", "cut"):
+        for number in range(100):
+            place = tmp_path / f"{way}{number}"
+            (place / "keys").mkdir(parents=True)
+            calls = FaultyCalls()
+            if way == "error":
+                calls.fail_at = {number: broken()}
+            else:
+                calls.cut_at = number
+            made = None
+            with contextlib.suppress(OSError, Cut):
+                made = KeyRing(place, calls).create("alice", [by_phrase], replacing=False)
+            ring = KeyRing(place, Syscalls())
+            assert not ring.troubles()
+            found = ring.documents()
+            assert made is None or [d.key_id for d in found] == [made.key_id]
+            for document in found:
+                assert ring.sealing("alice")[1] == open_by_phrase(document)
+            if not found:
+                ring.create("alice", [by_phrase], replacing=False)
+            if len(calls.log) <= number:
+                break
+            cases += 1
+    assert cases > 15
+    print(f"{cases} cases tried")
 
 
 def test_documents_that_are_none(ring, tmp_path):
