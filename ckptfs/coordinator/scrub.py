@@ -1,4 +1,5 @@
-"""The scrub: every version is read and proved again, slowly, those verified longest ago first.
+"""The scrub: every version is read and proved again, slowly, those verified longest ago first; then
+the copies on the volumes.
 
 It finds what nobody reads.  A damaged version is known as such from then on
 (`ctl/state`, `ctl/degraded`, `ctl/health`), its bad packs go to quarantine, and
@@ -33,6 +34,7 @@ RATE = 64 << 20  # bytes per second: a tenth of what one thread reads and proves
 RATE_UNDER_LOAD = RATE // 16  # never nothing, or a busy machine would never be scrubbed
 EVERY_NS = 7 * 24 * 3600 * 10**9
 DUE_CHECK_S = 3600.0
+SCRUBBED = frozenset({"up", "draining", "full", "readonly"})  # states of a volume that can be read
 
 
 def is_loaded() -> bool:
@@ -140,15 +142,32 @@ class Scrub:
             for version in store.versions(job)
         ]
         due = oldest_first(self._record, every)
+        volumes = [row for row in self._parts.copies.rows() if row.state in SCRUBBED]
         self._total = sum(self._size(job, version) for job, version in due)
+        self._total += sum(row.used_bytes for row in volumes)
         self._done, self._next_s = 0, trio.current_time()
         for job, version in due:
             await self._verify(job, version)
             if self._record.stopped:
                 log.error("the scrub stopped: %s", self._record.stopped)
                 return
+        for row in volumes:
+            await self._read_copies(row.name)
         self._keep(self._record.ended(self._parts.clock_ns()))
         log.info("scrubbed %d versions, %d errors", len(due), self._record.last_errors)
+
+    async def _read_copies(self, volume: str) -> None:
+        """Read the copies on a volume; replication makes damaged ones again."""
+        count, damaged = await self._parts.copies.scrub(
+            volume,
+            self._pace,
+            since_ns=self._record.started_ns,
+            clock_ns=self._parts.clock_ns,
+        )
+        log.info("scrubbed %d copies on volume %s, %d damaged", count, volume, damaged)
+        if damaged:
+            self._parts.count("damage_found", damaged)
+            self._keep(self._record.found_copies(damaged))
 
     def _size(self, job: JobId, version: Version) -> int:
         try:

@@ -25,7 +25,7 @@ class ScrubRecord:
     """One run, and how the last whole one ended.  Times are nanoseconds since the epoch."""
 
     started_ns: int = 0  # of the run under way, or stopped; 0: there is none
-    errors: int = 0  # damaged places found in it
+    errors: int = 0  # damaged places and copies found in it
     bad_packs: int = 0
     damaged: tuple[tuple[JobId, Version], ...] = ()  # versions of this run
     stopped: str = ""  # why it does not go on: "by hand", or what was found
@@ -54,6 +54,10 @@ class ScrubRecord:
             damaged=(*self.damaged, (job, version)) if errors else self.damaged,
             stopped=reason if bad >= BAD_PACKS_MAX else "",
         )
+
+    def found_copies(self, damaged: int) -> ScrubRecord:
+        """Return the record after damaged copies; a volume with too many stops for itself."""
+        return dataclasses.replace(self, errors=self.errors + damaged)
 
     def stopped_by_hand(self) -> ScrubRecord:
         """Return the record of a run that somebody stopped."""

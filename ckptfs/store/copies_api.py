@@ -72,6 +72,12 @@ class CopiesPort(Protocol):
         """Look at every volume, mend the store, copy what is missing; whether anything changed."""
         ...
 
+    async def scrub(
+        self, name: str, pace: Pace, *, since_ns: int, clock_ns: Callable[[], int]
+    ) -> tuple[int, int]:
+        """Read what copies on a volume were not read since *since_ns*; return (read, damaged)."""
+        ...
+
 
 class NoCopies:
     """A store without volumes."""
@@ -112,3 +118,9 @@ class NoCopies:
     async def round(self, levels: Mapping[JobId, int], pace: Pace) -> bool:
         """See CopiesPort."""
         return False
+
+    async def scrub(
+        self, name: str, pace: Pace, *, since_ns: int, clock_ns: Callable[[], int]
+    ) -> tuple[int, int]:
+        """See CopiesPort."""
+        return 0, 0

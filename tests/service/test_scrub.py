@@ -16,6 +16,7 @@ from ckptfs.coordinator.scrub_record import (
 from ckptfs.errors import Busy, Corrupt, NotAuthorised
 from ckptfs.ids import JobId, Version
 from ckptfs.store.api import Damage
+from ckptfs.store.copies_api import NoCopies, VolumeStatus
 from tests.service.kit import OWNER, ROOT, UNIT, ScriptedStore, play, world
 
 JOB = JobId("heat.1")
@@ -216,5 +217,42 @@ def test_one_begins_every_week_by_itself(tmp_path):
             await versions(w, 1)
             await trio.sleep(15 * 24 * 3600)
             assert len(store.read) == 3
+
+    play(main)
+
+
+class RottenCopies(NoCopies):
+    """One volume with two damaged copies."""
+
+    def __init__(self):
+        self.heard = []
+
+    def rows(self):
+        return [
+            VolumeStatus("b", "up", "b", 5, 9, "/mnt/b"),
+            VolumeStatus("c", "slow", "c", 0, 0, "/"),
+        ]
+
+    async def scrub(self, name, pace, *, since_ns, clock_ns):
+        await pace(5)
+        self.heard.append((name, since_ns, clock_ns() >= since_ns))
+        return 7, 2
+
+
+def test_copies_are_read_after_the_versions(tmp_path, monkeypatch):
+    copies = RottenCopies()
+    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: copies)
+
+    async def main():
+        store = OrderedStore()
+        async with world(tmp_path, store=store) as w:
+            await versions(w, 2)
+            w.service.request_scrub(ROOT, on=True)
+            assert (await scrubbed(w)).endswith("Z, 2 errors)")
+            assert store.read == [1, 2]
+            ((name, since_ns, is_later),) = copies.heard
+            assert (name, is_later) == ("b", True)
+            assert since_ns > 0
+            assert w.service.counters()["damage_found"] == 2
 
     play(main)
