@@ -118,7 +118,7 @@ class CopySweep:
         gone = self._copies.gone.versions
         back = gone & _heads(self._garbage.roots())
         done = frozenset[Key]()
-        if left.keys() == {row.name for row in self._copies.rows()}:
+        if set(left) == {row.name for row in self._copies.rows()}:
             pieces = frozenset[Piece]().union(*left.values())
             held = {split_head(piece.name) for piece in pieces if piece.kind == "heads"}
             done = gone - held
