@@ -41,6 +41,7 @@ class FakeUnit:
         self.node, self.job, self.unit, self.pid = node, job, unit, pid
         self.files: tuple[OpenFile, ...] = ()
         self.signals: list[int] = []
+        self.is_loading = False
         self.lease_s: float | None = None
         self.lease_lost = False
         self._lease: trio.CancelScope | None = None
@@ -56,6 +57,8 @@ class FakeUnit:
         return self._translib.processes[self._handle.unit]
 
     async def prepare(self) -> Prepared:
+        if self.is_loading:
+            raise Busy("memory of the lazy restart is still being loaded")
         preparation = await self._translib.prepare(self._handle)
         facts = UnitFacts(
             self.unit, self.node.name, "sim", dict(preparation.facts), (1000,), (65534,), ()
@@ -96,12 +99,13 @@ class FakeUnit:
         self._end_lease()
         await self._translib.resume_cp(self._handle)
 
-    async def rebuild(self, directory: Path) -> None:
+    async def rebuild(self, directory: Path, *, lazy: bool = False) -> None:
         with opened(directory) as fd:
-            await self._translib.rebuild(self._handle, fd)
+            await self._translib.rebuild(self._handle, fd, lazy=lazy)
 
     async def resume_rst(self, *, stopped: bool = False) -> None:
         await self._translib.resume_rst(self._handle)
+        self.is_loading = self._translib.is_loading(self._handle)
         if stopped:
             self.signals.append(19)
             self.process.freeze()
@@ -163,6 +167,7 @@ class FakeNode:
         self.ready_failure: CkptfsError | None = None
         self._places: dict[tuple[JobId, UnitName], _Place] = {}
         self._callbacks: list[ExitCallback] = []
+        self._loaded: list[Callable[[JobId, UnitName], None]] = []
         self._next_pid = FIRST_PID
 
     @property
@@ -237,6 +242,7 @@ class FakeNode:
         suffix: str,
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
+        lazy: bool = False,
     ) -> FakeUnit:
         self.ready.discard((job, unit))
         await trio.lowlevel.checkpoint()
@@ -246,7 +252,7 @@ class FakeNode:
         port = self._new(job, unit)
         self.translib.processes.pop(port._handle.unit, None)
         self.translib._orders.pop(port._handle.unit, None)
-        await port.rebuild(directory)
+        await port.rebuild(directory, lazy=lazy)
         self.rebuilds.append((job, unit, suffix, logs_copied_from))
         self._places[job, unit] = _Place(port)
         return port
@@ -266,6 +272,15 @@ class FakeNode:
     def forget(self, job: JobId, unit: UnitName) -> None:
         self.forgotten.append((job, unit))
         self._places.pop((job, unit), None)
+
+    def on_loaded(self, callback: Callable[[JobId, UnitName], None]) -> None:
+        self._loaded.append(callback)
+
+    def loaded(self, job: JobId, unit: UnitName) -> None:
+        """Say that the last page of a unit is there."""
+        self.unit(job, unit).is_loading = False
+        for callback in self._loaded:
+            callback(job, unit)
 
     def on_exit(self, callback: ExitCallback) -> None:
         self._callbacks.append(callback)

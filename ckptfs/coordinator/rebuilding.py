@@ -22,6 +22,9 @@ from .parts import Parts
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 0.2
+# A lazy restart proves only files up to this size beforehand, so all but memory: that is proved
+# when it is read, and what cannot be read ends the job.
+LAZY_PROVED_BYTES = 1 << 20
 
 
 @dataclass(slots=True)
@@ -63,8 +66,8 @@ class Rebuilding:
     async def verify(self, _service: UnitName) -> None:
         """Read and hash every byte of the version before any of them is used (G5).
 
-        Supervisors and namespaces are made meanwhile; they touch nothing, and a damaged
-        version takes them down again.
+        Lazy: all but memory.  Supervisors and namespaces are made meanwhile; they touch nothing,
+        and a damaged version takes them down again.
         """
         failures: list[CkptfsError] = []
         try:
@@ -82,7 +85,9 @@ class Rebuilding:
 
     async def _prove(self, failures: list[CkptfsError]) -> None:
         try:
-            damage = await self.parts.store.prove(self.source, self.version)
+            damage = await self.parts.store.prove(
+                self.source, self.version, up_to_bytes=LAZY_PROVED_BYTES if self.request.lazy else 0
+            )
         except CkptfsError as error:
             failures.insert(0, error)
             return
@@ -110,6 +115,7 @@ class Rebuilding:
             suffix=f"after-{self.version}",
             logs_shown_as=self.job.logs_shown_as,
             logs_copied_from=self.source if self.source != self.job.id else None,
+            lazy=self.request.lazy,
         )
         self.ports[unit] = port
         self.parts.registry.incarnations[self.job.id].ports[unit] = port
@@ -119,9 +125,12 @@ class Rebuilding:
 
     async def resume(self, unit: UnitName) -> None:
         """Let one rebuilt unit go."""
-        await self.ports[unit].resume_rst(stopped=self.request.stopped)
-        if unit not in self.parts.registry.incarnations[self.job.id].exits:
-            self.job.units[unit].state = "running"
+        port, registry = self.ports[unit], self.parts.registry
+        await port.resume_rst(stopped=self.request.stopped)
+        if unit not in registry.incarnations[self.job.id].exits:
+            self.job.units[unit].state = "loading" if port.is_loading else "running"
+        if port.is_loading:
+            registry.loading[self.job.id] = (self.source, self.version)
         self.parts.registry.changed(self.job.id)
 
     async def undo(self, unit: UnitName) -> None:

@@ -66,6 +66,8 @@ class Registry:
         self.jobs: dict[JobId, Job] = {}
         self.incarnations: dict[JobId, Incarnation] = {}
         self.operations: dict[JobId, Operation] = {}
+        # Jobs whose memory is still being read, and the version it is read from: in use.
+        self.loading: dict[JobId, tuple[JobId, Version]] = {}
         self._subscribers: list[Subscriber] = []
         self._released: list[Callable[[JobId, Operation], None]] = []
 
@@ -173,6 +175,7 @@ class Registry:
 
     def end_incarnation(self, job: Job, node: NodePort) -> None:
         """Let the units of *job* go: nothing of them runs any more."""
+        self.loading.pop(job.id, None)
         incarnation = self.incarnations[job.id]
         for unit in sorted(incarnation.units):
             node.forget(job.id, unit)

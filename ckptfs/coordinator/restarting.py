@@ -13,6 +13,7 @@ from ..ids import JobId, UnitName, Version, make_job_id, unit_name
 from ..jobs.lifecycle import ALREADY, refusal
 from ..model import Caller, Head, JobState, UnitFacts
 from ..security import access
+from ..translib.api import Availability, Capability
 from .api import NO_VERSION, Job, Outcome, RestartRequest, UnitStatus
 from .cloning import running_relatives, shared_files_refusal
 from .cpx import UNIT_DOCUMENT, UNIT_DOCUMENT_MAX, parse_unit
@@ -25,6 +26,11 @@ from .supervision import Supervision
 from .versions import latest
 
 log = logging.getLogger(__name__)
+
+
+def can_load_lazily(translib: Availability | None) -> bool:
+    """Whether a checkpointer can let a job run before its memory has been read.  Pure."""
+    return translib is not None and Capability.LAZY_RESTART in translib.capabilities
 
 
 class Restarts:
@@ -96,6 +102,12 @@ class Restarts:
             sentence = parts.node.check_restart(unit_facts, parts.available())
             if sentence:
                 raise Unsupported(f"{unit} cannot be restarted here: {sentence}")
+            if request.lazy and not can_load_lazily(parts.available().get(unit_facts.translib)):
+                raise Unsupported(
+                    f"{unit} cannot be restarted with lazy=yes: {unit_facts.translib} has no "
+                    f"{Capability.LAZY_RESTART} here (userfaultfd is missing in this kernel or "
+                    f"forbidden); restart it without"
+                )
         running = running_relatives(parts.registry.jobs, job)
         logs = parts.directory.log_directory(job.logs_shown_as or job.id).resolve()
         refused = shared_files_refusal(running, facts.values(), logs)

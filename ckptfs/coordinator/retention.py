@@ -39,7 +39,8 @@ def candidate_of(parts: Parts, job: Job, version: Version, used: Version | None)
     collector notices, which reads them all before anything goes for good.
     """
     store = parts.store
-    is_used = version == used or store.verify_progress(job.id, version) is not None
+    is_loaded = (job.id, version) in parts.registry.loading.values()
+    is_used = version == used or is_loaded or store.verify_progress(job.id, version) is not None
     pinned = store.pinned(job.id, version)
     try:
         account = store.account(job.id, version)

@@ -33,6 +33,7 @@ class Supervision:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         parts.node.on_exit(self.note_exit)
+        parts.node.on_loaded(self.note_loaded)
         parts.registry.on_release(self._released)
 
     def note_exit(self, job_id: JobId, unit: UnitName, ended: Exit | None) -> None:
@@ -47,6 +48,30 @@ class Supervision:
         self.settle(job)
         registry.changed(job_id)
 
+    def note_loaded(self, job_id: JobId, unit: UnitName) -> None:
+        """The last page of a lazily restarted unit is there.  No await."""
+        registry = self._parts.registry
+        job = registry.jobs.get(job_id)
+        if job is None or job_id not in registry.loading:
+            return
+        if job.units[unit].state == "loading":
+            job.units[unit].state = "running"
+        if all(status.state != "loading" for status in job.units.values()):
+            version = registry.loading.pop(job_id)[1]
+            job.events["loaded"] += 1
+            registry.save_later_if_full(job)
+            log.info("%s: all memory of version %d is loaded", job_id, version)
+        registry.changed(job_id)
+
+    def _loss(self, job: Job, exits: dict[UnitName, Exit | None]) -> str:
+        """Return why supervisors killed units, "" when none did."""
+        reasons = [f"{u}: {ended.reason}" for u, ended in exits.items() if ended and ended.reason]
+        if not reasons:
+            return ""
+        source = self._parts.registry.loading.get(job.id)
+        damage = self._parts.store.damage(*source) if source else ()
+        return reasons[0] + (f" ({damage[0]})" if damage else "")
+
     def settle(self, job: Job) -> None:
         """End the job when all its units have, unless an operation will see to it.  No await."""
         registry = self._parts.registry
@@ -58,6 +83,9 @@ class Supervision:
         lost = sorted(unit for unit, ended in incarnation.exits.items() if ended is None)
         job.exit = exit_of_job(incarnation.exits)
         job.reason = incarnation.over_limit
+        if loss := self._loss(job, incarnation.exits):
+            job.reason = loss
+            registry.note_error(job, "restart", loss)
         if lost:
             job.events["units_lost"] += len(lost)
             job.reason = f"{lost[0]} was lost with its supervisor; restart the job from a version"

@@ -49,13 +49,13 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
     ControlFile(
         "restart",
         0o640,
-        "Write a version number or `latest`, then `as=clone`, `stopped=yes` or "
-        "`JobUnit_1=node`, to restart it.",
+        "Write a version number or `latest`, then `as=clone`, `stopped=yes`, `lazy=yes` (it runs "
+        "while its memory is still being read) or `JobUnit_1=node`, to restart it.",
         "$ echo latest > heat.42/ctl/restart\n$ cat heat.42/ctl/restart\n7 running",
         lambda view: shows.outcome(view.job.restart),
         verbs.restart,
         pollable=True,
-        usage="echo 7 > restart, or: latest, 7 as=clone, 7 stopped=yes, 7 JobUnit_1=node",
+        usage="echo 7 > restart, or: latest, 7 as=clone stopped=yes lazy=yes, 7 JobUnit_1=node",
     ),
     ControlFile(
         "suspend",
@@ -139,8 +139,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
     ControlFile(
         "units",
         0o444,
-        "One line per job unit: its node, the host's pid of its root process, and who "
-        "checkpoints it.",
+        "One line per job unit: its node, the host's pid of its root process, who checkpoints it, "
+        "and its state; `loading`: it runs, and memory of a lazy restart is still being read.",
         "$ cat heat.42/ctl/units\nJobUnit_1 node=n1 pid=4711 translib=criu state=running",
         shows.units,
     ),
@@ -234,7 +234,7 @@ VERSION_FILES: dict[str, ControlFile[VersionView]] = table_of(
         shows.version_restart,
         verbs.restart_version,
         pollable=True,
-        usage="echo 1 > restart, or: 1 as=clone, 1 stopped=yes",
+        usage="echo 1 > restart, or: 1 as=clone, 1 stopped=yes, 1 lazy=yes",
     ),
     ControlFile(
         "pin",

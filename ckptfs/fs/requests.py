@@ -42,7 +42,7 @@ def parse_checkpoint(text: str) -> CheckpointRequest:
 
 
 def parse_restart(text: str) -> RestartRequest:
-    """Parse ``7``, ``latest``, ``7 as=clone``, ``7 stopped=yes``, ``7 JobUnit_2=n3``.
+    """Parse ``7``, ``latest``, ``7 as=clone``, ``7 stopped=yes lazy=yes``, ``7 JobUnit_2=n3``.
 
     Raises InvalidInput (EINVAL) for what does not parse, NotFound (ENOENT)
     for a version number that cannot exist.
@@ -62,11 +62,12 @@ def restart_of(version: Version | None, words: list[str]) -> RestartRequest:
     rest = [word for word in words if not word.startswith("JobUnit_")]
     if len(placement) + len(rest) != len(words):
         raise InvalidInput("a unit is named twice")
-    keys = parse_keys(rest, ("as", "stopped"))
+    keys = parse_keys(rest, ("as", "stopped", "lazy"))
     return RestartRequest(
         version=version,
         as_clone=parse_choice(keys.get("as", "job"), {"clone": True, "job": False}),
         stopped=parse_choice(keys.get("stopped", "no"), YES_NO),
+        lazy=parse_choice(keys.get("lazy", "no"), YES_NO),
         placement=placement,
     )
 

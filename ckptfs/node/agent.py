@@ -45,6 +45,7 @@ _TRANSLIB = "criu"
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 ExitCallback = Callable[[JobId, UnitName, Exit | None], None]
+LoadedCallback = Callable[[JobId, UnitName], None]
 
 
 class SupervisedUnitPort:
@@ -54,6 +55,7 @@ class SupervisedUnitPort:
         self.job = job
         self.unit = unit
         self.pid = pid
+        self.is_loading = False
         self._client = client
         self.is_abandoned = False  # its rebuild failed: its end is nobody's news
         self._supervisor = -1  # descriptor of its process while a rebuild may yet fail
@@ -78,7 +80,10 @@ class SupervisedUnitPort:
 
     async def resume_rst(self, *, stopped: bool = False) -> None:
         """Let the rebuilt unit go."""
-        await self._client.request("resume_rst", timeout_s=ANSWER_TIMEOUT_S, stopped=stopped)
+        answer = await self._client.request(
+            "resume_rst", timeout_s=ANSWER_TIMEOUT_S, stopped=stopped
+        )
+        self.is_loading = answer["loading"]
 
     async def kill(self) -> None:
         """Kill every process; a unit that has ended is no error."""
@@ -108,7 +113,7 @@ class SupervisedUnitPort:
         return tuple(process_from(item) for item in answer)
 
     async def rebuild(
-        self, facts: UnitFacts, directory: Path, *, suffix: str, copied_logs: str
+        self, facts: UnitFacts, directory: Path, *, suffix: str, copied_logs: str, lazy: bool
     ) -> None:
         """Have files put back and processes rebuilt, frozen; no deadline but the caller's."""
         answer = await self._client.request(
@@ -117,6 +122,7 @@ class SupervisedUnitPort:
             directory=str(directory),
             suffix=suffix,
             copied_logs=copied_logs,
+            lazy=lazy,
         )
         self.pid = answer["pid"]
 
@@ -163,6 +169,7 @@ class Agent:
         self._nursery = nursery
         self._hidden = tuple(str(path) for path in hidden)
         self._callbacks: list[ExitCallback] = []
+        self._loaded: list[LoadedCallback] = []
         self._ready: dict[tuple[JobId, UnitName], SupervisedUnitPort] = {}
         self._here = node_facts.node_facts()
 
@@ -177,6 +184,10 @@ class Agent:
     def on_exit(self, callback: ExitCallback) -> None:
         """Register who hears of ended units."""
         self._callbacks.append(callback)
+
+    def on_loaded(self, callback: LoadedCallback) -> None:
+        """Register who hears of units whose memory is all there."""
+        self._loaded.append(callback)
 
     def check_restart(self, facts: UnitFacts, availability: Mapping[str, Availability]) -> str:
         """Return "" if an image with these facts can be rebuilt here, else one sentence."""
@@ -231,6 +242,7 @@ class Agent:
         suffix: str,
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
+        lazy: bool = False,
     ) -> SupervisedUnitPort:
         """Put the output files back and rebuild the unit, frozen."""
         if (job, unit) not in self._ready:
@@ -238,7 +250,7 @@ class Agent:
         port = self._ready.pop((job, unit))
         copied = logs_copied_from and str(self._log_directory(logs_copied_from))
         try:
-            await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "")
+            await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "", lazy=lazy)
         except BaseException:
             await self._abandon(port)
             raise
@@ -323,8 +335,14 @@ class Agent:
         def ended(how: Exit | None) -> None:
             self._tell(job, unit, port, how)
 
+        def loaded() -> None:
+            if port is not None:
+                port.is_loading = False
+                for callback in self._loaded:
+                    callback(job, unit)
+
         port: SupervisedUnitPort | None = None
-        client = await connect(self.unit_paths(job, unit).socket, ended)
+        client = await connect(self.unit_paths(job, unit).socket, ended, loaded)
         if client is None:
             return None
         self._nursery.start_soon(client.run)

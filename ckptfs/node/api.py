@@ -18,10 +18,14 @@ from ..translib.api import Availability
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a unit's root process ended: *code* 0..255, or -1 and the *signal* that killed it."""
+    """How a unit's root process ended: *code* 0..255, or -1 and the *signal* that killed it.
+
+    *reason*: the sentence for which its own supervisor killed it, else "".
+    """
 
     code: int
     signal: int = 0
+    reason: str = ""
 
     def __str__(self) -> str:
         return f"signal {self.signal}" if self.signal else str(self.code)
@@ -58,6 +62,7 @@ class UnitPort(Protocol):
     job: JobId
     unit: UnitName
     pid: int  # of the unit's root process in the host's pid namespace, 0 when ended
+    is_loading: bool  # memory of a lazy rebuild is still being read; `NodePort.on_loaded` tells
 
     async def prepare(self) -> Prepared:
         """Find blockers and facts; stop nothing."""
@@ -155,6 +160,7 @@ class NodePort(Protocol):
         suffix: str,
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
+        lazy: bool = False,
     ) -> UnitPort:
         """Put the output files back and rebuild the unit, frozen, from *directory* in the mount.
 
@@ -165,6 +171,7 @@ class NodePort(Protocol):
         another one; its path shows the unit the logs of *job*.
         *logs_copied_from*: the first rebuild of a clone of that job, which may
         run: the clone's logs begin as what the job's held at the checkpoint.
+        *lazy*: most memory is read from *directory* after `UnitPort.resume_rst`.
         """
         ...
 
@@ -174,6 +181,10 @@ class NodePort(Protocol):
 
     def forget(self, job: JobId, unit: UnitName) -> None:
         """Remove runtime leftovers of a unit that has ended."""
+        ...
+
+    def on_loaded(self, callback: Callable[[JobId, UnitName], None]) -> None:
+        """Register who hears when the last page of a lazy rebuild is there."""
         ...
 
     def on_exit(self, callback: Callable[[JobId, UnitName, Exit | None], None]) -> None:

@@ -26,9 +26,14 @@ class _Pending:
 class SupervisorClient:
     """One connection to one supervisor.  Closing it makes a stopped unit go on."""
 
-    def __init__(self, stream: trio.SocketStream, on_exit: Callable[[Exit | None], None]) -> None:
+    def __init__(
+        self,
+        stream: trio.SocketStream,
+        on_exit: Callable[[Exit | None], None],
+        on_loaded: Callable[[], None],
+    ) -> None:
         self._stream = stream
-        self._on_exit = on_exit
+        self._on_exit, self._on_loaded = on_exit, on_loaded
         self._pending: dict[int, _Pending] = {}
         self._last = 0
         self._send_lock = trio.Lock()
@@ -48,6 +53,8 @@ class SupervisorClient:
                     message = decode_line(line)
                     if message.get("event") == "exit":
                         ended = exit_from(message)
+                    elif message.get("event") == "loaded":
+                        self._on_loaded()
                     elif (waiting := self._pending.get(message.get("id", 0))) is not None:
                         waiting.answer = message
                         waiting.answered.set()
@@ -126,10 +133,14 @@ class SupervisorClient:
             await waiting.answered.wait()
 
 
-async def connect(path: Path, on_exit: Callable[[Exit | None], None]) -> SupervisorClient | None:
+async def connect(
+    path: Path,
+    on_exit: Callable[[Exit | None], None],
+    on_loaded: Callable[[], None] = lambda: None,
+) -> SupervisorClient | None:
     """Connect to the supervisor listening at *path*; None when there is none."""
     try:
         stream = await trio.open_unix_socket(str(path))
     except OSError:
         return None
-    return SupervisorClient(stream, on_exit)
+    return SupervisorClient(stream, on_exit, on_loaded)

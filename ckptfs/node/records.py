@@ -93,7 +93,7 @@ def process_from(data: Mapping[str, Json]) -> Process:
 
 def exit_from(data: Mapping[str, Json]) -> Exit:
     """Return the Exit that `to_json` made *data* of."""
-    return Exit(code=data["code"], signal=data["signal"])
+    return Exit(code=data["code"], signal=data["signal"], reason=data.get("reason", ""))
 
 
 def exit_from_status(status: int) -> Exit:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 
 import trio
 
-from ..errors import CkptfsError, Corrupt, InvalidInput, NoSuchProcess
+from ..errors import CheckpointerFailed, CkptfsError, Corrupt, InvalidInput, NoSuchProcess
 from .cgroup import kill_cgroup, remove_cgroup
 from .isolation import Holder, kill_holder
 from .orders import Launch
@@ -79,6 +80,8 @@ class Service:
             await connection.send({"id": number, "ok": result})
             if request.get("do") == "hello":
                 self._greeted.set()
+            if request.get("do") == "resume_rst" and self._nursery and self.unit.is_loading():
+                self._nursery.start_soon(self._follow_loading)
         if self.unit.failed and request.get("do") == "rebuild":
             self.ended.set()  # only now, when the answer is out: the supervisor ends with this
 
@@ -137,7 +140,17 @@ class Service:
         """Let the rebuilt unit go; the daemon's connection does not matter to it any more."""
         await self.unit.resume_rst(stopped=bool(request["stopped"]))
         self._lessee = None
-        return None
+        return {"loading": self.unit.is_loading()}
+
+    async def _follow_loading(self) -> None:
+        """Tell everyone when nothing is missing any more; a loss is told with the exit."""
+        try:
+            await self.unit.wait_loaded()
+        except CheckpointerFailed:
+            kill_cgroup(self.launch.cgroup)
+            return
+        for connection in tuple(self.connections):
+            await connection.send({"event": "loaded"})
 
     async def kill(self, connection: Connection, request: Mapping[str, Json]) -> Json:
         """Kill every process; return when the end has been recorded."""
@@ -184,6 +197,7 @@ class Service:
         # No status: the holder was killed, and with it the unit.
         ended = exit_from_status(int(text) if text else 9)
         self._cut_short()
+        ended = replace(ended, reason=await self.unit.end_loading())
         await trio.to_thread.run_sync(store_exit, self.launch.paths, ended)
         with trio.move_on_after(_LAST_WORDS_S):
             await trio.to_thread.run_sync(self._clean)

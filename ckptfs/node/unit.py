@@ -16,7 +16,7 @@ from typing import Any
 
 import trio
 
-from ..errors import CheckpointerFailed, CkptfsError, NoSuchProcess, NotAuthorised, OutOfRange
+from ..errors import Busy, CheckpointerFailed, CkptfsError, NoSuchProcess, NotAuthorised, OutOfRange
 from ..model import OpenFile, UnitFacts
 from ..translib import freezer
 from ..translib.api import UnitHandle
@@ -32,6 +32,7 @@ from .records import Json, facts_from, to_json
 from .rundir import keep_log
 
 _SIGNAL_MAX = 64
+LOADING = "memory of the lazy restart is still being loaded: try again when ctl/units says running"
 
 
 class SupervisedUnit:
@@ -61,6 +62,18 @@ class SupervisedUnit:
         """Whether the unit is not yet, or not yet all, back from its image."""
         return self._rebuilding
 
+    def is_loading(self) -> bool:
+        """Whether memory of a lazy rebuild is still being read."""
+        return self._translib.is_loading(self._handle)
+
+    async def wait_loaded(self) -> None:
+        """Return when it is all there.  Raises CheckpointerFailed: the unit has been killed."""
+        await self._translib.wait_loaded(self._handle)
+
+    async def end_loading(self) -> str:
+        """The unit has ended; return why it was killed for want of its memory, or ""."""
+        return await self._translib.end_loading(self._handle)
+
     def _statuses(self) -> tuple[procfs.Status, ...]:
         return procfs.read_statuses(freezer.member_pids(self.launch.cgroup))
 
@@ -77,7 +90,9 @@ class SupervisedUnit:
     # -- checkpoint ------------------------------------------------------------------------------
 
     async def prepare(self) -> Json:
-        """Return `Prepared` as JSON; nothing is stopped."""
+        """Return `Prepared` as JSON; nothing is stopped.  Raises Busy while memory is loaded."""
+        if self.is_loading():
+            raise Busy(LOADING)
         preparation = await self._translib.prepare(self._handle)
         look = partial(blockers.find_blockers, self.launch.cgroup, self.launch.spec.owner.uid)
         found = await trio.to_thread.run_sync(look)
@@ -160,7 +175,8 @@ class SupervisedUnit:
         try:
             bring_back = partial(self._bring_files_back, recorded, fd, request)
             await trio.to_thread.run_sync(bring_back)
-            await self._keeping_logs(self._translib.rebuild(self._handle, fd))
+            work = self._translib.rebuild(self._handle, fd, lazy=request["lazy"])
+            await self._keeping_logs(work)
         except BaseException:
             kill_cgroup(self.launch.cgroup)
             raise

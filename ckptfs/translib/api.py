@@ -31,6 +31,7 @@ class Capability(enum.StrEnum):
     LEAVE_RUNNING = "leave_running"
     PID_NAMESPACE = "pid_namespace"
     INCREMENTAL = "incremental"
+    LAZY_RESTART = "lazy_restart"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +101,33 @@ class Translib(Protocol):
         """Let the unit go on after a checkpoint or an abort."""
         ...
 
-    async def rebuild(self, unit: UnitHandle, directory_fd: int) -> None:
-        """Recreate the unit's processes under the fresh holder, frozen."""
+    async def rebuild(self, unit: UnitHandle, directory_fd: int, *, lazy: bool = False) -> None:
+        """Recreate the unit's processes under the fresh holder, frozen.
+
+        *lazy* (`Capability.LAZY_RESTART`): memory is read from the directory when it is touched,
+        and in the background; it takes no checkpoint until `wait_loaded` returns.
+        """
         ...
 
     async def resume_rst(self, unit: UnitHandle) -> None:
         """Let the rebuilt unit go on."""
+        ...
+
+    def is_loading(self, unit: UnitHandle) -> bool:
+        """Whether memory of a lazily rebuilt unit is still being read."""
+        ...
+
+    async def wait_loaded(self, unit: UnitHandle) -> None:
+        """Return when nothing is missing any more; at once after a rebuild that was not lazy.
+
+        Raises CheckpointerFailed when memory cannot be read: every process of the unit has
+        been killed before it could see anything else than what was saved.
+        """
+        ...
+
+    async def end_loading(self, unit: UnitHandle) -> str:
+        """The unit has ended: leave nothing of a lazy rebuild behind.
+
+        Returns the sentence for which `wait_loaded` raises, "" when the unit ended by itself.
+        """
         ...

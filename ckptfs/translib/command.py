@@ -11,7 +11,10 @@ from pathlib import Path
 import trio
 
 GRACE_S = 1.0  # how long a cancelled command may take to end by itself before SIGKILL
-_ENV = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C"}
+ENVIRONMENT = {
+    "PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+    "LC_ALL": "C",
+}
 
 
 def _kill_group(pid: int) -> None:
@@ -62,7 +65,7 @@ async def run_command(
             stdout=log,
             stderr=log,
             pass_fds=tuple(pass_fds),
-            env={**_ENV, **(env or {})},
+            env={**ENVIRONMENT, **(env or {})},
             start_new_session=True,
         )
     finally:
@@ -96,6 +99,6 @@ async def read_output(argv: Sequence[str], *, timeout_s: float) -> tuple[int, st
             capture_stdout=True,
             stderr=subprocess.STDOUT,
             check=False,
-            env=_ENV,
+            env=ENVIRONMENT,
         )
     return done.returncode, done.stdout.decode(errors="replace")

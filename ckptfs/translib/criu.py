@@ -30,6 +30,7 @@ from . import criu_images, criu_kernel, criu_log, freezer
 from .api import Availability, Capability, Preparation, UnitHandle
 from .command import read_output, run_command
 from .order import Order, Phase, Primitive, Step
+from .page_server import PageServers
 
 CAPABILITIES = frozenset(
     {
@@ -42,6 +43,7 @@ CAPABILITIES = frozenset(
         Capability.PID_NAMESPACE,
     }
 )
+LAZY_FEATURE = "uffd-noncoop"  # userfaultfd that tells of fork, exec and unmapping, too
 GHOST_LIMIT_BYTES = 1 << 30  # unlinked files up to this size go into the image
 DUMP_TIMEOUT_S = (
     120  # CRIU's own limit for collecting the tasks; its default of 10 s is short for many threads
@@ -126,6 +128,7 @@ class CriuTranslib:
         self._binary = binary or find_criu()
         self._orders: dict[UnitName, Order] = {}
         self._runs = 0
+        self._pages = PageServers()
 
     # -- what this machine can do ----------------------------------------------------------------
 
@@ -151,11 +154,15 @@ class CriuTranslib:
                     version,
                 )
             status, text = await read_output((self._binary, "check"), timeout_s=30)
+            lazy, _ = await read_output(
+                (self._binary, "check", "--feature", LAZY_FEATURE), timeout_s=30
+            )
         except (OSError, trio.TooSlowError) as bad:
             return _missing(f"{self._binary} does not run: {bad}")
         if status != 0:
             return _missing(f"criu check: {criu_log.reason(text, text, status)}", version)
-        return Availability(available=True, version=version, capabilities=CAPABILITIES)
+        found_here = CAPABILITIES | {Capability.LAZY_RESTART} if lazy == 0 else CAPABILITIES
+        return Availability(available=True, version=version, capabilities=found_here)
 
     # -- checkpoint ------------------------------------------------------------------------------
 
@@ -197,7 +204,7 @@ class CriuTranslib:
 
     # -- restart ---------------------------------------------------------------------------------
 
-    async def rebuild(self, unit: UnitHandle, directory_fd: int) -> None:
+    async def rebuild(self, unit: UnitHandle, directory_fd: int, *, lazy: bool = False) -> None:
         """Restore under the fresh holder, in the unit's cgroup, and leave everything frozen."""
         async with self._primitive(unit, Primitive.REBUILD) as step:
             if not step.act:
@@ -209,12 +216,17 @@ class CriuTranslib:
                     f"the image holds processes of uid {other}, not only {unit.uid}"
                 )
             try:
-                attempt, status = await self._run(unit, directory_fd, "restore", _restore_options())
+                if lazy:
+                    executable = _executable(self._require_binary())
+                    await self._pages.begin(unit, directory_fd, executable)
+                options = _restore_options(lazy=lazy)
+                attempt, status = await self._run(unit, directory_fd, "restore", options)
                 if status != 0:
                     raise CheckpointerFailed(f"criu restore: {attempt.failure(status)}")
                 await freezer.freeze(unit.cgroup)
-            except BaseException:
+            except BaseException as error:
                 _kill_members(unit.cgroup)
+                await self._end_pages(unit, error)
                 raise
 
     async def resume_rst(self, unit: UnitHandle) -> None:
@@ -222,6 +234,25 @@ class CriuTranslib:
         async with self._primitive(unit, Primitive.RESUME_RST) as step:
             if step.act:
                 await freezer.thaw(unit.cgroup)
+
+    def is_loading(self, unit: UnitHandle) -> bool:
+        """Whether ``criu lazy-pages`` still runs for the unit."""
+        return self._pages.is_loading(unit.unit)
+
+    async def wait_loaded(self, unit: UnitHandle) -> None:
+        """Wait for the end of ``criu lazy-pages``."""
+        await self._pages.wait_loaded(unit.unit)
+
+    async def end_loading(self, unit: UnitHandle) -> str:
+        """End ``criu lazy-pages``; return why it killed the unit, if it did."""
+        return await self._pages.end(unit.unit)
+
+    async def _end_pages(self, unit: UnitHandle, error: BaseException) -> None:
+        """After a failed restore; raise why there were no pages instead of what followed of it."""
+        with trio.CancelScope(shield=True):
+            why = await self._pages.end(unit.unit)
+            if why and isinstance(error, CkptfsError):
+                raise CheckpointerFailed(why) from error
 
     # -- inside ----------------------------------------------------------------------------------
 
@@ -297,8 +328,8 @@ def _dump_options(unit: UnitHandle) -> tuple[str, ...]:
     )
 
 
-def _restore_options() -> tuple[str, ...]:
-    return ("-d", "--action-script", str(_HERE / "hold.sh"))
+def _restore_options(*, lazy: bool) -> tuple[str, ...]:
+    return ("-d", "--action-script", str(_HERE / "hold.sh"), *(("--lazy-pages",) if lazy else ()))
 
 
 def _as_owner(unit: UnitHandle) -> tuple[str, ...]:

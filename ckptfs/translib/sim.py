@@ -33,6 +33,8 @@ class Script:
     blockers: tuple[str, ...] = ()
     available: bool = True
     padding_bytes: int = 0  # added to each image
+    load_s: float = 0.0  # what a lazy rebuild leaves to be read
+    load_failure: CheckpointerFailed | None = None  # how that reading ends
 
 
 @dataclass(slots=True)
@@ -80,6 +82,7 @@ class SimTranslib:
         self.processes: dict[UnitName, SimProcess] = {}
         self.calls: list[tuple[Primitive, UnitName]] = []
         self._orders: dict[UnitName, Order] = {}
+        self._loaded_s: dict[UnitName, float] = {}
 
     def start(self, unit: UnitName) -> SimProcess:
         """Start a simulated unit."""
@@ -125,18 +128,42 @@ class SimTranslib:
             if step.act:
                 self._process(unit.unit).thaw()
 
-    async def rebuild(self, unit: UnitHandle, directory_fd: int) -> None:
-        """Read ``sim.img`` and stand still with its count."""
+    async def rebuild(self, unit: UnitHandle, directory_fd: int, *, lazy: bool = False) -> None:
+        """Read ``sim.img`` and stand still with its count; *lazy*: `Script.load_s` more to read."""
         async with self._primitive(unit.unit, Primitive.REBUILD) as step:
             if step.act:
                 counted_s = _read_image(directory_fd)
                 self.processes[unit.unit] = SimProcess.started(counted_s, is_running=False)
+                loaded_s = trio.current_time() + self.script.load_s if lazy else 0
+                self._loaded_s[unit.unit] = loaded_s
 
     async def resume_rst(self, unit: UnitHandle) -> None:
         """Let it count on from the image."""
         async with self._primitive(unit.unit, Primitive.RESUME_RST) as step:
             if step.act:
                 self._process(unit.unit).thaw()
+
+    def is_loading(self, unit: UnitHandle) -> bool:
+        """Whether the time of the script is not over and the unit lives."""
+        process = self.processes.get(unit.unit)
+        there = process is not None and not process.has_ended
+        return there and trio.current_time() < self._loaded_s.get(unit.unit, 0)
+
+    async def wait_loaded(self, unit: UnitHandle) -> None:
+        """Let the time of the script go by; then it may say that reading fails."""
+        if not self.is_loading(unit):
+            return
+        await trio.sleep_until(self._loaded_s[unit.unit])
+        failure, self.script.load_failure = self.script.load_failure, None
+        if failure is not None:
+            self.processes[unit.unit].end()
+            raise failure
+
+    async def end_loading(self, unit: UnitHandle) -> str:
+        """Forget what was missing."""
+        await trio.lowlevel.checkpoint()
+        self._loaded_s.pop(unit.unit, None)
+        return ""
 
     def _process(self, unit: UnitName) -> SimProcess:
         process = self.processes.get(unit)

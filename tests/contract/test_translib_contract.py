@@ -196,6 +196,31 @@ class TestContract:
 
         play(scenario)
 
+    def test_lazily_rebuilt_goes_on_and_is_whole_in_the_end(self, play):
+        async def scenario(harness, translib, unit, image):
+            await translib.prepare(unit)
+            await translib.stop(unit)
+            async with opened(image) as fd:
+                await translib.checkpoint(unit, fd)
+                await translib.resume_cp(unit)
+                assert not translib.is_loading(unit)
+                await translib.wait_loaded(unit)  # nothing is missing
+                await harness.end(unit)
+                assert await translib.end_loading(unit) == ""
+                async with harness.empty() as fresh:
+                    await translib.rebuild(fresh, fd, lazy=True)
+                    await assert_stands(harness, fresh)
+                    await translib.resume_rst(fresh)
+                    await assert_runs(harness, fresh)
+                    await translib.wait_loaded(fresh)
+                    assert not translib.is_loading(fresh)
+                    await assert_runs(harness, fresh)
+                    await harness.end(fresh)
+                    assert await translib.end_loading(fresh) == ""
+                    assert await translib.end_loading(fresh) == ""
+
+        play(scenario)
+
     def test_failed_rebuild_can_be_tried_again(self, play):
         async def scenario(harness, translib, unit, image):
             await translib.prepare(unit)

@@ -76,14 +76,14 @@ class BridgedUnit(FakeUnit):
             ingest.create(self.unit, name).write(0, data)
         return files
 
-    async def rebuild(self, directory: Path):
+    async def rebuild(self, directory: Path, *, lazy: bool = False):
         job, version = directory.parts[-3], int(directory.parts[-2])
         make(directory)
         sealed = self.node.store.sealed[JobId(job), Version(version)]
         for (unit, name), data in sealed.contents.items():
             if unit == self.unit:
                 (directory / name).write_bytes(data)
-        await super().rebuild(directory)
+        await super().rebuild(directory, lazy=lazy)
 
 
 class BridgedNode(FakeNode):
@@ -168,6 +168,7 @@ async def world(
     """A service in *path*; with *node* and *store* of an earlier one it is a restarted daemon."""
     node, store = node or BridgedNode(), store or ScriptedStore()
     node._callbacks.clear()
+    node._loaded.clear()
     parts = make_parts(
         store,
         node,

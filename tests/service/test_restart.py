@@ -10,6 +10,8 @@ import trio
 import trio.testing
 
 from ckptfs.coordinator.api import CheckpointRequest, RestartRequest
+from ckptfs.coordinator.rebuilding import LAZY_PROVED_BYTES
+from ckptfs.coordinator.retention import verdicts
 from ckptfs.errors import (
     Busy,
     CannotRun,
@@ -21,7 +23,9 @@ from ckptfs.errors import (
 )
 from ckptfs.ids import JobId, UnitName
 from ckptfs.model import JobState, OpenFile, Owner
+from ckptfs.node.api import Exit
 from ckptfs.store.api import Damage
+from ckptfs.translib.api import Capability
 from ckptfs.translib.order import Primitive
 from tests.service.kit import (
     OWNER,
@@ -144,7 +148,7 @@ def test_damage_found_while_verifying_starts_nothing(tmp_path):
             await w.checkpoint(job)
             await w.kill(job)
 
-            async def prove(_job, _version):
+            async def prove(_job, _version, **_which):
                 await trio.sleep(1)
                 return [Damage(job.id, 1, UNIT, "pages-1.img", 17, "hash")]
 
@@ -166,7 +170,7 @@ def test_units_are_made_ready_while_the_version_is_proved(tmp_path):
             await w.kill(job)
             seen = []
 
-            async def prove(_job, _version):
+            async def prove(_job, _version, **_which):
                 await trio.testing.wait_all_tasks_blocked()
                 seen.extend(w.node.ready)
                 return []
@@ -200,7 +204,7 @@ def test_a_daemon_that_ends_while_it_proves_drops_what_it_made_ready(tmp_path):
             await w.checkpoint(job)
             await w.kill(job)
 
-            async def prove(_job, _version):
+            async def prove(_job, _version, **_which):
                 await trio.sleep_forever()
 
             w.store.prove = prove
@@ -402,5 +406,111 @@ def test_a_version_in_use_is_not_removed(tmp_path):
             await w.restarted(job)
             w.service.remove_version(job.id, 1, OWNER)
             assert job.versions == []
+
+    play(main)
+
+
+async def lazily_restarted(w, *, load_s=60.0):
+    """A job that runs while its memory is still being read from version 1."""
+    job = await w.start()
+    await w.checkpoint(job)
+    await w.kill(job)
+    w.node.script.load_s = load_s
+    assert str(await w.restart(job, 1, lazy=True)) == "1 running"
+    return job
+
+
+def test_a_lazy_restart_runs_before_its_memory_is_there(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            asked, prove = [], w.store.prove
+
+            async def noted(*which, **how):
+                asked.append(how)
+                return await prove(*which, **how)
+
+            w.store.prove = noted
+            job = await lazily_restarted(w)
+            assert asked == [{"up_to_bytes": LAZY_PROVED_BYTES}]
+            assert (job.state, job.units[UNIT].state) == (JobState.RUNNING, "loading")
+            assert w.unit(job).process.is_running
+            with pytest.raises(Busy, match="still being loaded"):
+                await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            with pytest.raises(Busy, match="still being loaded"):
+                await w.service.request_suspend(job.id, OWNER)
+            with pytest.raises(Busy, match="in use"):
+                w.service.remove_version(job.id, 1, OWNER)
+            assert [v.reason for v in verdicts(w.parts, job)] == ["in use"]
+            w.node.loaded(job.id, UNIT)
+            assert (job.units[UNIT].state, job.events["loaded"]) == ("running", 1)
+            assert str(await w.checkpoint(job)) == "2 complete"
+            w.service.remove_version(job.id, 1, OWNER)
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_memory_that_cannot_be_read_fails_the_job_with_the_reason_and_it_can_be_restarted(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await lazily_restarted(w)
+            w.service.note_damage(Damage(job.id, 1, UNIT, "pages-1.img", 3, "hash"))
+            w.store.sealed[job.id, 1].damage.append(
+                Damage(job.id, 1, UNIT, "pages-1.img", 3, "hash")
+            )
+            w.node.end(job.id, UNIT, Exit(-1, 9, "pages could not be loaded"))
+            reason = "JobUnit_1: pages could not be loaded (JobUnit_1/pages-1.img, block 3)"
+            assert job.state_text == f"failed ({reason})"
+            assert job.error.endswith(f"restart: {reason}")
+            assert str(job.exit) == "signal 9"
+            assert not w.parts.registry.loading
+            w.store.sealed[job.id, 1].damage.clear()
+            assert str(await w.restart(job, 1)) == "1 running"
+            w.check_nothing_left(job)
+
+    play(main)
+
+
+def test_a_job_that_ends_or_is_killed_while_it_is_loaded_lets_its_version_go(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await lazily_restarted(w)
+            await w.kill(job)
+            assert (job.state, job.events["loaded"]) == (JobState.DONE, 0)
+            assert str(await w.restart(job, 1, lazy=True)) == "1 running"
+            w.node.end(job.id, UNIT, Exit(0))
+            assert job.state is JobState.DONE
+            w.service.remove_version(job.id, 1, OWNER)
+
+    play(main)
+
+
+def test_a_daemon_that_comes_back_hears_why_a_unit_was_killed(tmp_path):
+    async def main():
+        node, store = BridgedNode(), ScriptedStore()
+        async with world(tmp_path, node=node, store=store) as w:
+            job = await lazily_restarted(w)
+        node.end(job.id, UNIT, Exit(-1, 9, "pages could not be loaded"))
+        async with world(tmp_path, node=node, store=store) as w:
+            again = w.service.job(job.id)
+            assert again.state_text == "failed (JobUnit_1: pages could not be loaded)"
+            assert str(await w.restart(again, 1)) == "1 running"
+
+    play(main)
+
+
+def test_lazy_is_refused_where_the_checkpointer_cannot(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            found = w.parts.availability["sim"]
+            able = found.capabilities - {Capability.LAZY_RESTART}
+            w.parts.availability["sim"] = replace(found, capabilities=able)
+            with pytest.raises(Unsupported, match="userfaultfd"):
+                await w.service.request_restart(job.id, OWNER, RestartRequest(1, lazy=True))
+            w.check_nothing_left(job)
+            assert str(await w.restart(job, 1)) == "1 running"
 
     play(main)

@@ -19,6 +19,7 @@ ckptfs restart heat 7
 ckptfs restart heat 7 --kill
 ckptfs restart heat 7 --clone
 ckptfs restart heat 7 --stopped
+ckptfs restart heat --lazy
 """
 
 
@@ -31,21 +32,23 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     add("--clone", action="store_true", help="make a new job of it; prints the new id")
     add("--stopped", action="store_true", help="leave the processes stopped, for a debugger")
+    add("--lazy", action="store_true", help="let it run while its memory is still being read")
     add("--kill", action="store_true", help="end the job first when it is running")
 
 
-def request_text(version: str, *, clone: bool, stopped: bool) -> str:
+def request_text(version: str, *, clone: bool, stopped: bool, lazy: bool = False) -> str:
     """Return what is written to ``ctl/restart``.  Pure.  Raises NotFound."""
     if version != "latest":
         parse_version(version)
-    return version + (" as=clone" if clone else "") + (" stopped=yes" if stopped else "")
+    options = {" as=clone": clone, " stopped=yes": stopped, " lazy=yes": lazy}
+    return version + "".join(word for word, wanted in options.items() if wanted)
 
 
 def run(args: argparse.Namespace) -> int:
     """Restart the job; print the version, or the id of the clone."""
     if args.kill and args.clone:
         raise InvalidInput("--kill and --clone together make no sense: a clone runs beside the job")
-    request = request_text(args.version, clone=args.clone, stopped=args.stopped)
+    request = request_text(args.version, clone=args.clone, stopped=args.stopped, lazy=args.lazy)
     mount = mount_of(args)
     return go_back(mount, find_job(mount, args.job), request, args)
 
