@@ -42,6 +42,7 @@ COMMANDS: Mapping[str, str] = {
     "key": "make and keep the keys of encrypted copies",
     "check": "prove that a store is whole",
     "repair": "mend a store that is not mounted, as far as nothing is lost by it",
+    "recover": "make a store out of a volume of copies",
     "completion": "print a completion script for bash or zsh",
     "version": "print versions",
 }

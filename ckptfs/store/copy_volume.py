@@ -94,6 +94,26 @@ def _piece_of(kinds: tuple[PieceKind, ...], fan: str, name: str) -> Piece | None
     return None
 
 
+def read_marker(directory: Path, calls: Syscalls) -> tuple[str, str, str]:
+    """Return (store, volume, how copies lie there) of the volume in a directory.
+
+    Raises NotFound (no volume), CannotRun (a newer format), Corrupt, OSError.
+    """
+    try:
+        raw = calls.read_file(directory / MARKER, MARKER_MAX)
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotFound(f"{directory} holds no volume") from None
+    try:
+        row = cast("dict[str, Any]", json.loads(raw))
+        number, owner, volume_id = int(row["format"]), str(row["store"]), str(row["volume"])
+        seal = str(row.get("seal", PLAIN))
+    except (ValueError, KeyError, TypeError) as error:
+        raise Corrupt(f"{directory}/{MARKER} does not parse") from error
+    if number > FORMAT_SEALED:
+        raise CannotRun(f"{directory} has format {number}, this ckptfs reads {FORMAT_SEALED}")
+    return owner, volume_id, seal
+
+
 class CopyVolume(LocalVolume):
     """See the top of this file; a Volume as any other, and heads beside."""
 
@@ -135,20 +155,7 @@ class CopyVolume(LocalVolume):
         """Return the volume's id.  Raises NotFound (not there), Busy (another store's),
         CannotRun (a newer format), Corrupt, OSError.
         """
-        try:
-            raw = self._copy_calls.read_file(self.directory / MARKER, MARKER_MAX)
-        except (FileNotFoundError, NotADirectoryError):
-            raise NotFound(f"{self.directory} holds no volume") from None
-        try:
-            row = cast("dict[str, Any]", json.loads(raw))
-            number, owner, volume_id = int(row["format"]), str(row["store"]), str(row["volume"])
-            seal = str(row.get("seal", PLAIN))
-        except (ValueError, KeyError, TypeError) as error:
-            raise Corrupt(f"{self.directory}/{MARKER} does not parse") from error
-        if number > FORMAT_SEALED:
-            raise CannotRun(
-                f"{self.directory} has format {number}, this ckptfs reads {FORMAT_SEALED}"
-            )
+        owner, volume_id, seal = read_marker(self.directory, self._copy_calls)
         if owner != store_id:
             raise Busy(f"{self.directory} belongs to another store")
         if seal != self.seal:

@@ -137,6 +137,17 @@ def encode_manifest(
     return blake3.blake3(body).digest()[:ID_SIZE].hex(), body, table
 
 
+def with_table(body: bytes, table: bytes) -> tuple[str, bytes]:
+    """Return (id, manifest) that is *body*, one that was decoded, but names another page table."""
+    start = len(MAGIC) + _LENGTH.size
+    (length,) = _LENGTH.unpack_from(body, len(MAGIC))
+    document = cast("dict[str, Any]", json.loads(body[start : start + length]))
+    document["table"] = blake3.blake3(table).hexdigest()
+    head = json.dumps(document, separators=(",", ":")).encode()
+    made = b"".join([MAGIC, _LENGTH.pack(len(head)), head, body[start + length :]])
+    return blake3.blake3(made).digest()[:ID_SIZE].hex(), made
+
+
 def decode_manifest(manifest_id: str, body: bytes) -> Manifest:
     """Return the manifest in *body*, proved against its id.  Raises Corrupt."""
     if blake3.blake3(body).digest()[:ID_SIZE].hex() != manifest_id:
