@@ -198,6 +198,13 @@ class Store(Protocol):
         """
         ...
 
+    async def ready(self, job: JobId, version: Version) -> None:
+        """Have at hand what `open` needs, from a copy where it is damaged here; call it before.
+
+        Raises NotFound, Corrupt (the head).
+        """
+        ...
+
     def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> Reader:
         """Open one committed file.  Raises NotFound, Corrupt (manifest unreadable)."""
         ...

@@ -97,9 +97,7 @@ class Committer:
 
     def _fill(self, head: Head, stored: Sequence[StoredFile], manifest: str, written: int) -> Head:
         files = tuple(
-            FileEntry(
-                UnitName(f.unit), f.name, f.size_bytes, f.whole.hexdigest(), f"{manifest}:{index}"
-            )
+            FileEntry(UnitName(f.unit), f.name, f.size_bytes, f.whole.hex(), f"{manifest}:{index}")
             for index, f in enumerate(stored)
         )
         return dataclasses.replace(

@@ -20,6 +20,7 @@ from ..model import Head
 from . import layout
 from .commit import Committer
 from .dedup import Deduplicator, Known
+from .hashing import Hashing
 from .packs import PackSet, failed_inside, failure_of
 from .pipeline import Flow, WorkThread
 from .space import Promise
@@ -115,6 +116,7 @@ class VersionIngest:
         dedup: Deduplicator,
         promise: Promise,
         committer: Committer,
+        hasher: Hashing,
         hashing: WorkThread,
         writing: WorkThread,
         load_known: Callable[[], Known],
@@ -128,6 +130,7 @@ class VersionIngest:
         self.committed: Head | None = None
         self._packs, self._dedup, self._promise = packs, dedup, promise
         self._committer = committer
+        self._hasher = hasher
         self._hashing, self._writing = hashing, writing
         self._refuse, self._ended = refuse, ended
         self._files: dict[UnitName, dict[str, StagedFile]] = {}
@@ -215,14 +218,14 @@ class VersionIngest:
     def feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         """Queue bytes of a streamed file."""
         self.flow.take(len(data))
-        self._queue(lambda: self._hash(file, data), len(data))
+        self._hashing.submit(lambda: self._hash(file, data))
 
     # -- the hashing thread ---------------------------------------------------
 
-    def _queue(self, step: Callable[[], None], size: int = 0) -> None:
-        self._hashing.submit(lambda: self._guard(step, size))
+    def _queue(self, step: Callable[[], None]) -> None:
+        self._hashing.submit(lambda: self._guard(step))
 
-    def _guard(self, step: Callable[[], None], size: int) -> None:
+    def _guard(self, step: Callable[[], None]) -> None:
         try:
             if self._packs.failure is None:
                 step()
@@ -232,9 +235,6 @@ class VersionIngest:
             self._packs.failure = failure_of(error)
         except BaseException as error:  # a bug: this version fails, the thread serves the others
             self._packs.failure = failed_inside(error)
-        finally:
-            # After this version's last bytes are hashed whole: the bytes are held until then.
-            self._writing.submit(lambda: self.flow.done(size))
 
     def _learn(self, load_known: Callable[[], Known]) -> None:
         known = load_known()
@@ -243,9 +243,13 @@ class VersionIngest:
         self._dedup.learn(known)
 
     def _stream(self, file: StagedFile) -> FileStream:
-        return FileStream(self._dedup, file.unit, file.name, self._writing.submit)
+        return FileStream(self._dedup, self._hasher, file.unit, file.name, self._guard)
 
     def _hash(self, file: StagedFile, data: bytes | bytearray) -> None:
+        self._guard(lambda: self._feed(file, data))
+        self.flow.done(len(data))
+
+    def _feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         if file.stream is None:
             file.stream = self._stream(file)
         file.stream.feed(data)
@@ -272,6 +276,7 @@ class VersionIngest:
                 for name in sorted(self._files[unit]):
                     file = self._files[unit][name]
                     self._queue(lambda file=file: self._finish_file(file, stored))
+            self._queue(self._hasher.drain)
             self._queue(self._packs.finish)
             drained = self._drained()
             try:

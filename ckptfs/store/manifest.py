@@ -127,7 +127,7 @@ def encode_manifest(
                 "unit": file.unit,
                 "name": file.name,
                 "size": file.size_bytes,
-                "blake3": file.whole.hexdigest(),
+                "blake3": file.whole.hex(),
                 "extents": len(extents) // _EXTENT.itemsize,
             }
         )

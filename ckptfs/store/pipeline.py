@@ -1,8 +1,9 @@
 """Two threads for the whole store, and the back-pressure between them and the trio thread.
 
-Writes come in on the trio thread and are queued for the hashing thread; what
-is new goes on to the writing thread.  No thread hop per request (125 us each):
-the trio thread only waits when more than `IN_FLIGHT_MAX` bytes are queued.
+Writes come in on the trio thread and are queued for the hashing thread, which
+has a process hash them (`hash_ring`); what is new goes on to the writing
+thread.  No thread hop per request (125 us each): the trio thread only waits
+when more than `IN_FLIGHT_MAX` bytes are queued.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Callable
 
 import trio
 
-IN_FLIGHT_MAX = 64 << 20  # bytes queued per version before its writers wait
-IN_FLIGHT_LOW = 32 << 20  # bytes left when they are woken
+IN_FLIGHT_MAX = 32 << 20  # bytes queued per version before its writers wait; 16, 64: no gain
+IN_FLIGHT_LOW = 16 << 20  # bytes left when they are woken
 
 Step = Callable[[], None]
 
@@ -50,7 +51,7 @@ class Flow:
 
     def __init__(self) -> None:
         self._taken = 0  # trio thread
-        self._done = 0  # writing thread
+        self._done = 0  # hashing thread
         self._room: trio.Event | None = None
         self._token: trio.lowlevel.TrioToken | None = None
 
@@ -64,7 +65,7 @@ class Flow:
         self._taken += size
 
     def done(self, size: int) -> None:
-        """Count bytes out, wake whoever waits for room.  Writing thread."""
+        """Count bytes out, wake whoever waits for room.  Hashing thread."""
         self._done += size
         if self._room is not None and self.in_flight <= IN_FLIGHT_LOW and self._token is not None:
             self._token.run_sync_soon(self._wake, idempotent=True)

@@ -33,7 +33,7 @@ from .superblock import Superblock, create_store, open_superblock
 from .syscalls import Syscalls, write_durably
 from .trash import Trash
 from .used import Used
-from .verification import make_sums, sums_length
+from .verification import decode_sums, encode_sums, make_sums, sums_length
 from .verifier import Verifier
 from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
 from .volume import LocalVolume
@@ -46,11 +46,13 @@ def open_store(
     create: bool,
     clock: Callable[[], int] = time.time_ns,
     calls: Syscalls | None = None,
+    hash_worker: bool = False,
 ) -> LocalStore:
     """Open the store in *directory*; with *create* make one where there is none.
 
-    *clock*: nanoseconds since the epoch.  Raises NotFound (no store), Busy (open elsewhere),
-    Corrupt, CannotRun (unknown format), NotEmpty (something else lies there), StoreFull, Degraded.
+    *clock*: nanoseconds since the epoch; *hash_worker*: hash in a process of its own.
+    Raises NotFound (no store), Busy (open elsewhere), Corrupt, CannotRun (unknown format), NotEmpty
+    (something else lies there), StoreFull, Degraded.
     """
     calls = calls or Syscalls()
     try:
@@ -60,7 +62,7 @@ def open_store(
     except OSError as error:
         raise failure_of(error) from error
     try:
-        return LocalStore(block, calls, clock)
+        return LocalStore(block, calls, clock, hash_worker=hash_worker)
     except BaseException as error:
         os.close(block.lock_fd)
         if isinstance(error, OSError):
@@ -71,7 +73,14 @@ def open_store(
 class LocalStore:
     """See Store."""
 
-    def __init__(self, block: Superblock, calls: Syscalls, clock: Callable[[], int]) -> None:
+    def __init__(
+        self,
+        block: Superblock,
+        calls: Syscalls,
+        clock: Callable[[], int],
+        *,
+        hash_worker: bool = False,
+    ) -> None:
         self.store_id = block.store_id
         self._block, self._calls, self._clock = block, calls, clock
         self._volume = LocalVolume(block.directory, calls)
@@ -82,7 +91,13 @@ class LocalStore:
             for damage in decode_damage(job, version, kept):
                 self._damage.add(damage)
         self._writers = Writers(
-            block, calls, clock, volume=self._volume, versions=self._versions, damage=self._damage
+            block,
+            calls,
+            clock,
+            volume=self._volume,
+            versions=self._versions,
+            damage=self._damage,
+            hash_worker=hash_worker,
         )
         with contextlib.suppress(OSError):  # a disk that takes no changes can still be read
             sweep_sessions(block.directory, calls)
@@ -172,6 +187,14 @@ class LocalStore:
 
     # -- reading --------------------------------------------------------------
 
+    async def ready(self, job: JobId, version: Version) -> None:
+        """See Store.  Raises NotFound, Corrupt (the head)."""
+        wanted = self._versions.manifest_wanted(self.head(job, version))
+        if wanted:
+            with contextlib.suppress(Corrupt):  # said by who opens it
+                load = self._versions.load_manifest
+                self._versions.take_in(await trio.to_thread.run_sync(load, wanted))
+
     def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> FileReader:
         """See Store."""
         head = self.head(job, version)
@@ -221,16 +244,17 @@ class LocalStore:
         """See Store.  Raises NotFound, Corrupt naming file and block."""
         head = self.head(job, version)
         async with self._summing.setdefault((job, version), trio.Lock()):
-            kept = self._versions.read_marker(job, version, SUMS)
-            if kept is not None and len(kept) == sums_length(head):
+            kept = decode_sums(self._versions.read_marker(job, version, SUMS), head)
+            if kept is not None:
                 return kept
+            await self.ready(job, version)
             manifest = self._versions.manifest(head)
             text = await trio.to_thread.run_sync(
                 make_sums, head, manifest, self._loader, limiter=self._verifier.turns
             )
             if not self.degraded() and version in self.versions(job):
                 with contextlib.suppress(OSError):  # a full disk: it is computed again next time
-                    self._versions.mark(job, version, SUMS, text)
+                    self._versions.mark(job, version, SUMS, encode_sums(text))
             return text
 
     def sums_size(self, job: JobId, version: Version) -> int:

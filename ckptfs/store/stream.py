@@ -1,25 +1,25 @@
 """One file on its way in: bytes → blocks → page hashes → places.
 
-Runs in the hashing thread, but for the hash of the whole file: that needs a
-second pass over the bytes (0.16 s per GB), which the writing thread takes, as
-it waits for the disk most of its time.  A tree over the block digests would be
-free, but no command that people have could check it.
+Runs in the hashing thread; the hashes themselves come from `hashing`, where a
+block may still be under way while the next ones arrive.  The hash of the whole
+file needs a second pass over the bytes (0.16 s per GB).  A tree over the block
+digests would be free, but no command that people have could check it.
 
 CRIU sends 1 MiB at a time, of whole pages, but seldom from the start of a block
-on: a block is worked on where it lies, in the two writes that hold it.  Copying
-it together first took 13 % of this thread.  Only odd sizes are gathered.
+on: a block stays where it lies, in the two writes that hold it, until it is
+whole.  Only odd sizes are gathered.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-import blake3
 import numpy as np
 
 from .dedup import Deduplicator
-from .pages import BLOCK, BLOCK_PAGES, PAGE, U32, U64, block_digest, hash_pages, page_count
+from .hashing import Hashing
+from .pages import BLOCK, BLOCK_PAGES, PAGE, U8, U32, U64, Bytes
 from .pipeline import Step
 
 PART_MIN = 16 * PAGE  # smaller pieces are gathered: each costs some calls
@@ -32,7 +32,7 @@ class StoredFile:
     unit: str
     name: str
     size_bytes: int
-    whole: blake3.blake3  # what b3sum prints; complete once the writing thread is through
+    whole: bytes  # BLAKE3, as b3sum prints it
     digests: bytes  # 32 bytes per block
     hashes: U64
     places: U32
@@ -42,14 +42,19 @@ class FileStream:
     """The state of one file between two writes."""
 
     def __init__(
-        self, dedup: Deduplicator, unit: str, name: str, beside: Callable[[Step], None]
+        self,
+        dedup: Deduplicator,
+        hashing: Hashing,
+        unit: str,
+        name: str,
+        guard: Callable[[Step], None],
     ) -> None:
-        self._dedup = dedup
-        self._beside = beside  # takes steps of the writing thread
+        self._dedup, self._hashing = dedup, hashing
+        self._guard = guard  # does a step of this version; its failure is the version's
+        self._stream = hashing.begin()
         self._before = dedup.known_file(unit, name)
         self._unit, self._name = unit, name
         self._size = 0  # bytes in finished blocks
-        self._whole = blake3.blake3()
         self._digests: list[bytes] = []
         self._hashes: list[U64] = []
         self._places: list[U32] = []
@@ -57,7 +62,7 @@ class FileStream:
         self._rest = bytearray()  # instead of parts, once there was an odd one
         self._have = 0  # bytes in either
 
-    def feed(self, data: bytes | bytearray) -> None:
+    def feed(self, data: Bytes) -> None:
         """Take the next bytes of the file."""
         view = memoryview(data)
         while view:
@@ -77,31 +82,24 @@ class FileStream:
         """Take the end of the file, which may have been renamed meanwhile; return its record."""
         if self._have:
             self._end_block()
+        whole = self._hashing.end(self._stream)
         hashes = np.concatenate(self._hashes) if self._hashes else np.empty((0, 2), dtype=np.uint64)
         places = np.concatenate(self._places) if self._places else np.empty(0, dtype=np.uint32)
         digests = b"".join(self._digests)
-        return StoredFile(unit, name, self._size, self._whole, digests, hashes, places)
+        return StoredFile(unit, name, self._size, whole, digests, hashes, places)
 
     def _end_block(self) -> None:
         parts = self._parts or [memoryview(self._rest)]
+        self._size += self._have
         self._parts, self._rest, self._have = [], bytearray(), 0
-        self._block(parts)
+        self._hashing.block(self._stream, parts, self._hashed)
 
-    def _block(self, parts: list[memoryview]) -> None:
-        """Digest one block, place its pages.  The last page is filled up with zeros."""
-        self._digests.append(block_digest(*parts))
-        self._beside(lambda: self._update(parts))
-        size = sum(map(len, parts))
-        pages = parts
-        if size % PAGE:
-            pages = [memoryview(b"".join(parts).ljust(page_count(size) * PAGE, b"\0"))]
-        hashes = np.concatenate([hash_pages(part, self._dedup.seed) for part in pages])
-        rows = [np.frombuffer(part, dtype=np.uint8).reshape(-1, PAGE) for part in pages]
+    def _hashed(self, rows: Sequence[U8], digest: bytes, hashes: U64) -> None:
+        self._guard(lambda: self._place(rows, digest, hashes))
+
+    def _place(self, rows: Sequence[U8], digest: bytes, hashes: U64) -> None:
+        """Place the pages of one block.  The last page is filled up with zeros."""
         first_page = len(self._hashes) * BLOCK_PAGES
+        self._digests.append(digest)
         self._places.append(self._dedup.place(rows, hashes, self._before, first_page))
         self._hashes.append(hashes)
-        self._size += size
-
-    def _update(self, parts: list[memoryview]) -> None:
-        for part in parts:
-            self._whole.update(part)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator
 
+import blake3
+
 from ..errors import Corrupt
 from ..model import FileEntry, Head
 from . import layout
@@ -25,6 +27,19 @@ def sums_length(head: Head) -> int:
     """Return the bytes of SHA256SUMS without a digest being known.  Pure."""
     nothing = "0" * SHA256_HEX
     return sum(len(sums_line(nothing, entry).encode()) for entry in head.files)
+
+
+def encode_sums(text: bytes) -> bytes:
+    """Return the marker that keeps SHA256SUMS: its BLAKE3, then the text.  Pure."""
+    return blake3.blake3(text).hexdigest().encode() + b"\n" + text
+
+
+def decode_sums(marker: bytes | None, head: Head) -> bytes | None:
+    """Return SHA256SUMS out of a marker, None when it is not what was kept.  Pure."""
+    digest, _, text = (marker or b"").partition(b"\n")
+    if len(text) != sums_length(head) or digest != blake3.blake3(text).hexdigest().encode():
+        return None
+    return text
 
 
 def make_sums(head: Head, manifest: Manifest | None, loader: BlockLoader) -> bytes:

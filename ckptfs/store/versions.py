@@ -190,17 +190,31 @@ class Versions:
         return decode_head(document, self._key, job, version)
 
     def manifest(self, head: Head) -> Manifest | None:
-        """Return the manifest of a version, None when it has no files.  Raises Corrupt."""
-        if not head.files:
+        """Return the manifest of a version, None when it has no files.  Raises Corrupt.
+
+        Waits for no volume: see `manifest_wanted`.
+        """
+        manifest_id = manifest_of(head)
+        if not manifest_id:
             return None
-        manifest_id = head.files[0].manifest.partition(":")[0]
-        if (manifest := self._manifests.get(manifest_id)) is None:
-            manifest = self.load_manifest(manifest_id)
-            self._manifests[manifest_id] = manifest
-        self._manifests.move_to_end(manifest_id)
+        manifest = self._manifests.get(manifest_id) or self.read_manifest(manifest_id)
+        self.take_in(manifest)
+        return manifest
+
+    def manifest_wanted(self, head: Head) -> str:
+        """Return the id of the manifest that has to be loaded before `manifest`, else nothing.
+
+        In another thread, by `load_manifest`, which also asks the volumes; then `take_in`.
+        """
+        manifest_id = manifest_of(head)
+        return "" if manifest_id in self._manifests else manifest_id
+
+    def take_in(self, manifest: Manifest) -> None:
+        """Keep a manifest at hand."""
+        self._manifests[manifest.manifest_id] = manifest
+        self._manifests.move_to_end(manifest.manifest_id)
         while len(self._manifests) > MANIFESTS_CACHED:
             self._manifests.popitem(last=False)
-        return manifest
 
     def load_manifest(self, manifest_id: str) -> Manifest:
         """Read and prove a manifest, past the cache, or a copy of it.  Any thread.
@@ -295,6 +309,11 @@ class Versions:
         with contextlib.suppress(OSError):
             return self._calls.read_file(self.path(job, version, suffix), SIDECAR_MAX)
         return None
+
+
+def manifest_of(head: Head) -> str:
+    """Return the id of a version's manifest, nothing when it has no files.  Pure."""
+    return head.files[0].manifest.partition(":")[0] if head.files else ""
 
 
 def pages_by_pack(manifest: Manifest) -> dict[str, U32]:

@@ -13,6 +13,8 @@ from .claims import Claims
 from .commit import Committer
 from .damage import DamageBook
 from .dedup import Deduplicator, Known
+from .hash_ring import HashWorker, RingHashing
+from .hashing import Hashing, HereHashing
 from .ingest import VersionIngest
 from .manifest import make_known
 from .packs import PackSet, failure_of
@@ -47,12 +49,14 @@ class Writers:
         volume: LocalVolume,
         versions: Versions,
         damage: DamageBook,
+        hash_worker: bool,
     ) -> None:
         self.space = Space(volume)
         self.degraded = ""  # one sentence once the disk failed twice
         self._block, self._calls, self._clock = block, calls, clock
         self._volume, self._versions, self._damage = volume, versions, damage
         self._threads: tuple[WorkThread, WorkThread] | None = None
+        self._hash_worker = HashWorker() if hash_worker else None
         self._running: dict[tuple[JobId, Version], VersionIngest] = {}
         self._guards: dict[tuple[JobId, Version], Guard] = {}
         self.epoch = block.epoch  # raised by the collector
@@ -103,6 +107,7 @@ class Writers:
             dedup=Deduplicator(packs, self._block.page_seed),
             promise=promise,
             committer=self._committer(packs, session),
+            hasher=self._hasher(),
             hashing=hashing,
             writing=writing,
             load_known=lambda: self._load_known(source, job),
@@ -116,10 +121,12 @@ class Writers:
         return dict(self._guards)
 
     def close_threads(self) -> None:
-        """End the threads once their queues are empty.  May be repeated."""
+        """End the threads once their queues are empty, then the hash worker.  May be repeated."""
         threads, self._threads = self._threads, None
         for thread in threads or ():
             thread.close()
+        if self._hash_worker is not None:
+            self._hash_worker.close()
 
     def _ended(self, key: tuple[JobId, Version], head: Head | None) -> None:
         self._running.pop(key, None)
@@ -166,7 +173,8 @@ class Writers:
         if source is None or not source.files:
             return Known()
         try:
-            manifest = self._versions.load_manifest(source.files[0].manifest.partition(":")[0])
+            # Not from a copy: the job stands still meanwhile.  Without it all pages are written.
+            manifest = self._versions.read_manifest(source.files[0].manifest.partition(":")[0])
             pages = sum(page_count(file.size_bytes) for file in manifest.files)
             table = self._volume.get("tables", manifest.manifest_id, pages * HASH_SIZE + 1)
             # Opening a pack proves that it is sealed and whole; damage inside is the quarantine's.
@@ -183,6 +191,10 @@ class Writers:
             return False
         self._calls.close(fd)
         return True
+
+    def _hasher(self) -> Hashing:
+        seed = self._block.page_seed
+        return RingHashing(self._hash_worker, seed) if self._hash_worker else HereHashing(seed)
 
     def _work_threads(self) -> tuple[WorkThread, WorkThread]:
         if self._threads is None:
