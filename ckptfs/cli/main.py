@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, str] = {
     "submit": "submit a job described in JSDL",
     "ls": "list jobs, or the versions of one",
     "ps": "show your jobs and what they do",
+    "plot": "draw a job's versions over time",
     "checkpoint": "take a version of a job",
     "restart": "restart a job from a version",
     "suspend": "take a version, then end the job for now",
