@@ -6,11 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+from ckptfs.store.store import open_store
 from tools.benchlib import machine
 from tools.benchlib.compare import HEAD, Side, _row
 from tools.benchlib.machine import Job
 from tools.benchlib.plot import height
 from tools.benchlib.programs import PROGRAMS, write_program
+from tools.benchlib.synthetic import JOB, Size, build
 
 BENCH = Path(__file__).parents[2] / "tools" / "bench"
 
@@ -47,6 +49,20 @@ def test_programs_compile(tmp_path):
 def test_bars_are_medians_of_later_versions_and_all_that_is_stored():
     side = {"still_s": [9.0, 1.0, 3.0], "safe_s": [], "stored_bytes": [1, 5_000_000]}
     assert [height(key, side) for key in side] == [2.0, 0.0, 5.0]
+
+
+def test_a_synthetic_store_is_one_to_the_store_and_the_collector(tmp_path):
+    build(tmp_path / "store", Size(versions=3, packs=30, extents=1200, dead=2))
+    store = open_store(tmp_path / "store", create=False)
+    try:
+        assert [*store.versions(JOB)] == [1, 2, 3]
+        roots, listed = store.garbage.roots(), store.garbage.listed()
+        live = store.garbage.mark(roots)
+        assert len(live.packs) == 30
+        dead = store.garbage.dead(listed, live, roots)
+        assert len(dead) == 2 + 1  # and the file below all the names
+    finally:
+        store.close()
 
 
 def test_help_names_both_measurements():
