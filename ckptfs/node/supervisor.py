@@ -18,6 +18,7 @@ from .cgroup import make_cgroup, remove_cgroup
 from .isolation import Holder, kill_holder, spawn_holder
 from .launch import Program, encode_failure
 from .mounts import MountPlan
+from .oom import be_spared
 from .orders import Launch, load_launch
 from .rundir import make_directory
 
@@ -61,6 +62,7 @@ def main(argv: list[str]) -> int:
     except (CkptfsError, OSError) as bad:
         answer(encode_failure(bad))
         return 1
+    be_spared()  # after the holder, which is the job's
     try:
         # Imported only now: the holder has been forked without trio in its memory, and the job's
         # program starts while this import (60 ms) runs.

@@ -10,7 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from ckptfs.doctor.checks import CAP_SYS_RESOURCE
+from ckptfs.doctor.machine import Machine
 from ckptfs.jobs.jsdl_render import JobDescription
+from ckptfs.node.oom import SPARED
 from tests.programs.oracles import complaints, last_step
 from tests.programs.table import PYTHON
 
@@ -59,6 +62,21 @@ def test_the_tail_is_kept_beside_the_output(job):
     assert before.endswith(tail)
     assert is_right(before.removesuffix(tail))
     assert is_right(job.output())
+
+
+def test_the_oom_killer_spares_the_supervisor_and_not_the_job(job):
+    def score(pid: int) -> str:
+        return Path(f"/proc/{pid}/oom_score_adj").read_text()
+
+    inherited = score(os.getpid())  # the daemon is our child
+    assert score(job.root_pid()) == inherited
+    version = job.checkpoint()
+    job.kill()
+    job.restart(version)
+    assert score(job.root_pid()) == inherited
+    may_lower = Machine().has_capability(CAP_SYS_RESOURCE)
+    spared = f"{SPARED}\n" if may_lower else inherited
+    assert score(UnitWatch.of(job.root_pid()).supervisor) == spared
 
 
 def test_an_older_version_than_the_running_job_is_busy(job):
