@@ -30,12 +30,13 @@ from .copies_plan import (
     plan_moves,
 )
 from .copies_proof import CopyProver
-from .copies_record import LOCAL, PLAIN
+from .copies_record import ENCRYPT, LOCAL, PLAIN
 from .copies_scrub import CopiesScrub
 from .copying import Copier
 from .damage import DamageBook
 from .fleet import Fleet
 from .gone import Gone
+from .key_watch import KeyWatch
 from .mending import Mender
 from .needs import NeedsBook
 from .packs import failure_of
@@ -65,6 +66,7 @@ class Copies:
         self.trouble = self._fleet.trouble
         self.unfinished = False  # whether a round has left something that can be done now
         self._book = NeedsBook(block.directory, versions)
+        self._watch = KeyWatch(self._fleet.keys)
         self.locked: frozenset[str] = frozenset()
         self._copies: dict[Key, int] = {}
         failed = self._fleet.failed
@@ -76,6 +78,7 @@ class Copies:
             packs=packs,
             loader=loader,
             volumes=self._by_name,
+            locked=self._watch.meet,
         )
         self._copier = Copier(
             block.directory,
@@ -200,19 +203,25 @@ class Copies:
         if not self._volumes:
             self._copies.clear()
             return False
-        before = (dict(self._copies), self.rows())
+        before = (dict(self._copies), self.rows(), self.locked)
         await self._fleet.look_at_all()
         keys = self._book.keys()
         needs = await trio.to_thread.run_sync(self._book.of, keys)
+        encrypted = [name for name, a in self._volumes.items() if a.record.seal == ENCRYPT]
+        owners = {key: self._book.owner(key) for key in needs}
+        shut = await trio.to_thread.run_sync(self._watch.look, encrypted, owners)
         await self._mend(needs, pace)
         self._recount(needs)
-        is_quiet = await self._copy(needs, levels, pace)
+        is_quiet = await self._copy(needs, levels, shut, pace)
         if is_quiet and len(needs) == len(keys) and not self._mender.broken:
             await self._trim(needs, levels, pace)
         for attached in self._volumes.values():
             self._scrub.note_bad(attached)
         self._recount(needs)
-        return before != (self._copies, self.rows())
+        self.locked = self._watch.sentences(
+            lambda key: self._copies.get(key, 0) < levels.get(key[0], 1)
+        )
+        return before != (self._copies, self.rows(), self.locked)
 
     async def _mend(self, needs: Needs, pace: Pace) -> None:
         broken = self._mender.broken
@@ -223,13 +232,17 @@ class Copies:
         for piece in sorted(broken.copy()):
             await self._mender.mend(piece, pace)
 
-    async def _copy(self, needs: Needs, levels: Mapping[JobId, int], pace: Pace) -> bool:
+    async def _copy(
+        self,
+        needs: Needs,
+        levels: Mapping[JobId, int],
+        shut: Mapping[Key, frozenset[str]],
+        pace: Pace,
+    ) -> bool:
         """Copy what is missing, most urgent first; whether there was nothing to be done."""
         end_s = trio.current_time() + SLICE_S
         failed: set[str] = set()
-        locked: dict[tuple[str, str], str] = {}  # volume and owner whose key is missing
-        self.locked = frozenset()
-        moves = plan_moves(needs, levels, self._holdings(), self.local_domain)
+        moves = plan_moves(needs, levels, self._holdings(), self.local_domain, shut)
         for move in moves:
             if move.volume in failed or move.volume not in self._volumes:
                 continue
@@ -237,14 +250,10 @@ class Copies:
                 self.unfinished = True
                 return False
             await pace(0)
-            owner = self._owner(move, needs)
-            if (move.volume, owner) in locked:
-                continue
             try:
-                is_done = await self._copier.carry_out(move, pace, owner)
-            except KeyMissing as error:
-                locked[move.volume, owner] = f"no copies for volume {move.volume}: {error}"
-                self.locked = frozenset(locked.values())
+                is_done = await self._copier.carry_out(move, pace, self._owner(move, needs))
+            except KeyMissing as error:  # of an object that others' versions need as well
+                self._watch.meet("copies cannot be encrypted", error)
                 continue
             if not is_done:
                 failed.add(move.volume)

@@ -69,9 +69,13 @@ def count_copies(
 
 
 def plan_moves(
-    needs: Needs, levels: Mapping[JobId, int], holdings: Mapping[str, Holding], local_domain: str
+    needs: Needs,
+    levels: Mapping[JobId, int],
+    holdings: Mapping[str, Holding],
+    local_domain: str,
+    shut: Mapping[Key, frozenset[str]] | None = None,
 ) -> list[Move]:
-    """Return what to copy, most urgent first."""
+    """Return what to copy, most urgent first; *shut*: volumes that a version cannot go to."""
     affected = Counter(piece for pieces in needs.values() for piece in pieces)
     ranked: list[tuple[int, int, JobId, int, Key]] = []
     for key, pieces in needs.items():
@@ -82,7 +86,8 @@ def plan_moves(
     moves: dict[Move, None] = {}
     for copies, _, _, _, key in sorted(ranked):
         wanted = levels[key[0]] - copies
-        for volume in _targets(needs[key], holdings, local_domain)[:wanted]:
+        barred = shut.get(key, frozenset[str]()) if shut else frozenset[str]()
+        for volume in _targets(needs[key], holdings, local_domain, barred)[:wanted]:
             missing = needs[key] - holdings[volume].held
             for piece in sorted(missing, key=lambda piece: (RANK[piece.kind], piece.name)):
                 moves[Move(piece, volume)] = None
@@ -90,14 +95,17 @@ def plan_moves(
 
 
 def _targets(
-    pieces: frozenset[Piece], holdings: Mapping[str, Holding], local_domain: str
+    pieces: frozenset[Piece],
+    holdings: Mapping[str, Holding],
+    local_domain: str,
+    barred: frozenset[str],
 ) -> list[str]:
     """Return one volume for each further domain, those that lack least first."""
     taken = {local_domain} | domains_of(pieces, holdings, lasting=True)
     found: list[str] = []
     for volume in sorted(holdings, key=lambda name: (len(pieces - holdings[name].held), name)):
         holding = holdings[volume]
-        if holding.takes and holding.domain not in taken:
+        if holding.takes and holding.domain not in taken and volume not in barred:
             taken.add(holding.domain)
             found.append(volume)
     return found

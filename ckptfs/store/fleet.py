@@ -43,7 +43,7 @@ class Fleet:
 
     def __init__(self, block: Superblock, calls: Syscalls) -> None:
         self._directory, self._store_id, self._calls = block.directory, block.store_id, calls
-        self._keys = KeyRing(block.directory, calls)
+        self.keys = KeyRing(block.directory, calls)
         self.trouble = ""
         self.volumes: dict[str, Attached] = {}
         for record in self._read():
@@ -65,7 +65,7 @@ class Fleet:
     def _volume(self, directory: Path, domain: str, seal: str) -> CopyVolume:
         if seal == PLAIN:
             return CopyVolume(directory, self._calls, domain)
-        return SealedVolume(directory, self._calls, domain, seal, self._keys)
+        return SealedVolume(directory, self._calls, domain, seal, self.keys)
 
     def keep(self, volumes: Mapping[str, Attached]) -> None:
         """Have these be the volumes from now on, durably.  Raises Corrupt, StoreFull, Degraded."""

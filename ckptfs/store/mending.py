@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
-from ..errors import CkptfsError
+from ..errors import CkptfsError, KeyMissing
 from .attached import Attached, Hold, held_up, hurry
 from .blocks import BlockLoader, PackFile, PackFiles, PackSource
 from .copies_plan import Piece
@@ -53,8 +53,9 @@ class Mender:
         packs: PackFiles,
         loader: BlockLoader,
         volumes: Callable[[], Mapping[str, Attached]],
+        locked: Callable[[str, KeyMissing], None] = lambda _what, _error: None,
     ) -> None:
-        self._directory, self._calls = directory, calls
+        self._directory, self._calls, self._locked = directory, calls, locked
         self._versions, self._damage, self._packs, self._loader = versions, damage, packs, loader
         self._volumes = volumes
         self.broken: set[Piece] = set()  # to be fetched back
@@ -75,6 +76,8 @@ class Mender:
                 await held_up(MEND_S, attached.turn, fetch, name, hold)
             except (CkptfsError, OSError) as error:
                 log.warning("%s %s could not be mended from %s: %s", *_words(piece), name, error)
+                if isinstance(error, KeyMissing):
+                    self._locked(f"damage cannot be mended from volume {name}", error)
                 continue
             self.broken.discard(piece)
             self.mended += 1

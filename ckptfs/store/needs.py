@@ -41,6 +41,10 @@ class NeedsBook:
             self._owners.pop(key, None)
         return found
 
+    def owner(self, key: Key) -> str:
+        """Return whose a version is, of those that `of` returned."""
+        return self._owners.get(key, "")
+
     def owner_of(self, piece: Piece, needs: Needs) -> str:
         """Return whose versions need an object; of several owners, as of clones, the first."""
         owners = {self._owners.get(key, "") for key, pieces in needs.items() if piece in pieces}

@@ -120,7 +120,7 @@ async def test_without_a_key_nothing_leaves_and_it_is_said(store, places):
     assert objects(places / "b") == []
     assert store.copies.count(JOB, ONE) == 1
     (sentence,) = store.copies.locked
-    assert sentence.startswith("no copies for volume b: alice has no key: sudo ckptfs key create")
+    assert sentence.startswith("copies cannot be encrypted: alice has no key: sudo ckptfs key ")
     assert row_of(store).state == "up"
     assert await load(store, "a") == DATA
     KeyRing(places / "store", Syscalls()).create(
@@ -131,6 +131,20 @@ async def test_without_a_key_nothing_leaves_and_it_is_said(store, places):
     await store.copies.round({JOB: 2}, no_pace)
     assert store.copies.count(JOB, ONE) == 2
     assert not store.copies.locked
+
+
+async def test_who_has_no_key_gets_plain_copies_where_there_is_a_plain_volume(store, places):
+    (places / "c").mkdir()
+    await save(store, {"a": DATA})
+    await store.copies.add(str(places / "b"), "", "encrypt")
+    await store.copies.add(str(places / "c"))
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, ONE) == 2
+    assert not store.copies.locked  # nothing is wanting
+    assert objects(places / "b") == []
+    await store.copies.round({JOB: 3}, no_pace)
+    assert store.copies.count(JOB, ONE) == 2
+    assert len(store.copies.locked) == 1
 
 
 async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, places):
@@ -144,6 +158,10 @@ async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, plac
         await load(store, "a")
     await store.copies.round({JOB: 2}, no_pace)
     assert objects(places / "b") == before  # nothing is thrown away for want of a key
+    encrypting, mending = sorted(store.copies.locked)
+    assert encrypting.startswith("copies cannot be encrypted: alice has no key")
+    assert mending.startswith("damage cannot be mended from volume b: key ")
+    assert mending.endswith("is not here; see: ckptfs key import")
     volume = store.copies._volumes["b"].volume
     for piece in volume.listing().held:
         volume.prove(piece)
