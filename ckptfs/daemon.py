@@ -34,7 +34,7 @@ from .gc.decide import is_scarce
 from .gc.sweep import Sweep
 from .heap import keep_freed_memory
 from .node.agent import Agent
-from .node.rundir import NodePaths
+from .node.rundir import NodePaths, remove_empty
 from .store.store import LocalStore, open_store
 
 log = logging.getLogger("ckptfs.daemon")
@@ -77,6 +77,7 @@ async def run(settings: Settings) -> None:
     keep_freed_memory()
     store = open_store(settings.store, create=True, hash_worker=True)
     move_log(settings)
+    remove_empty(RUN_DIRECTORY)
     settings.store.chmod(0o711)  # passable: owners read their own files below logs/
     try:
         async with trio.open_nursery() as agents:

@@ -11,6 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -154,6 +155,17 @@ def load_exit(paths: UnitPaths) -> Exit | None:
 def remove_run(paths: UnitPaths) -> None:
     """Remove the run directory.  Repeating is harmless."""
     shutil.rmtree(paths.run, ignore_errors=True)
+
+
+def remove_empty(run: Path) -> None:
+    """Remove what is empty below *run*, the directory of all stores: services that were killed.
+
+    A service that is just making its directory makes it again with the first
+    unit's; one that holds anything, or is no directory, is left alone.
+    """
+    for path in run.glob("*"):
+        with suppress(OSError):
+            path.rmdir()
 
 
 def keep_log(source: Path, paths: UnitPaths) -> None:

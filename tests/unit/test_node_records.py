@@ -20,7 +20,7 @@ from ckptfs.node.isolation import decode_failure, error_named
 from ckptfs.node.launch import encode_failure, program_environment
 from ckptfs.node.orders import Launch, load_launch, store_launch
 from ckptfs.node.procfs import parse_maps, parse_status
-from ckptfs.node.rundir import LogView, NodePaths, load_exit, store_exit, unit_paths
+from ckptfs.node.rundir import LogView, NodePaths, load_exit, remove_empty, store_exit, unit_paths
 from ckptfs.translib.api import Availability
 from ckptfs.translib.registry import make_translib
 
@@ -221,3 +221,13 @@ def test_facts_of_this_node_are_text():
     found = facts.node_facts()
     assert json.loads(json.dumps(found)) == found
     assert facts.compare(dataclasses.replace(FACTS, facts={**found}), found, THERE) == ""
+
+
+def test_only_empty_run_directories_go(tmp_path):
+    (tmp_path / "gone").mkdir()
+    (tmp_path / "working" / "1.1").mkdir(parents=True)
+    (tmp_path / "criu-works").write_text("6.18")
+    remove_empty(tmp_path)
+    assert {path.name for path in tmp_path.iterdir()} == {"working", "criu-works"}
+    assert (tmp_path / "working" / "1.1").is_dir()
+    remove_empty(tmp_path / "not there")
