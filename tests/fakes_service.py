@@ -221,6 +221,9 @@ class FakeStore:
     ) -> Ingest:
         return FakeIngest(self, job, version)
 
+    async def ready(self, job: JobId, version: Version) -> None:
+        self.head(job, version)
+
     def open(self, job: JobId, version: Version, unit: UnitName, name: str) -> FakeReader:
         sealed = self._get(job, version)
         try:

@@ -81,6 +81,7 @@ async def save(
 
 async def load(store: LocalStore, name: str, *, version: int = 1, job: JobId = JOB) -> bytes:
     """Read a file of a committed version whole."""
+    await store.ready(job, Version(version))
     reader = store.open(job, Version(version), UNIT, name)
     try:
         parts = []

@@ -130,6 +130,7 @@ class Restarts:
             raise Corrupt(f"version {head.version} of {head.job} has no {UNIT_DOCUMENT}")
         facts: dict[UnitName, UnitFacts] = {}
         with trio.move_on_after(parts.deadlines.request_s) as scope:
+            await parts.store.ready(head.job, head.version)
             for unit in units:
                 reader = parts.store.open(head.job, head.version, unit, UNIT_DOCUMENT)
                 try:

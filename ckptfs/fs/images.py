@@ -40,9 +40,10 @@ class OpenImage:
         self._reader.close()
 
 
-def open_image(service: Service, node: Node) -> OpenImage:
+async def open_image(service: Service, node: Node) -> OpenImage:
     """Open a sealed file.  Raises NotFound, Corrupt (and has the damage recorded)."""
     try:
+        await service.store.ready(node.job, node.version)
         reader = service.store.open(node.job, node.version, node.unit, node.name)
     except Corrupt as error:
         report_damage(service, node, error)

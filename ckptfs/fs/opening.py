@@ -80,7 +80,7 @@ class Opening:
 
     async def _image(self, node: Node, caller: Caller, writable: bool, truncate: bool) -> Opened:
         self._refuse_writing(writable)
-        return open_image(self._parts.service, node)
+        return await open_image(self._parts.service, node)
 
     async def _sums(self, node: Node, caller: Caller, writable: bool, truncate: bool) -> Opened:
         self._refuse_writing(writable)

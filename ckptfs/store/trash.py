@@ -107,7 +107,7 @@ class Trash:
         try:
             head = self._versions.prove(self._calls.read_file(entry.path, HEAD_MAX), job, version)
             for manifest_id in {file.manifest.partition(":")[0] for file in head.files}:
-                for pack in self._versions.load_manifest(manifest_id).packs:
+                for pack in self._versions.read_manifest(manifest_id).packs:
                     if not self._volume.has("packs", pack):
                         raise Corrupt(f"pack {pack} of version {version} of {job} is missing")
             self._move_back(entry.path, self._versions.path(job, version))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import subprocess
+import threading
 
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ckptfs.errors import Corrupt
 from ckptfs.ids import JobId, Version
 from ckptfs.store.copies_extra import plan_extra
 from ckptfs.store.copies_plan import Holding, Piece, count_copies, plan_moves
@@ -22,7 +24,7 @@ from ckptfs.store.copies_scrub import (
     piece_of,
 )
 from ckptfs.store.store import open_store
-from tests.store_kit import JOB, MIB, FaultyCalls, load, noise, save
+from tests.store_kit import JOB, MIB, UNIT, FaultyCalls, load, noise, save
 
 DATA = {version: noise(MIB, version) for version in (1, 2)}
 NOW = 10**18
@@ -341,3 +343,32 @@ async def test_a_read_only_disk_still_counts_and_is_known_at_once(disk, tmp_path
     await world.round(2)
     assert (world.state("b"), world.counts()) == ("up", [2, 2])
     world.store.close()
+
+
+# -- who waits for a volume ----------------------------------------------------
+
+
+async def test_a_damaged_manifest_is_asked_for_in_a_thread_and_nobody_else_waits(world):
+    await world.fill("b")
+    manifest = min((world.directory / "store").glob("manifests/??/*[0-9a-f]"))
+    manifest.unlink()
+    asked, answer = trio.Event(), threading.Event()
+    volume = world.copies._fleet.volumes["b"].volume
+    fetch = volume.fetch
+
+    def slowly(piece):
+        trio_token.run_sync_soon(asked.set)
+        assert answer.wait(30)
+        return fetch(piece)
+
+    trio_token = trio.lowlevel.current_trio_token()
+    volume.fetch = slowly
+    lost = next(v for v in (1, 2) if manifest.name in world.store.head(JOB, v).files[0].manifest)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.store.ready, JOB, Version(lost))
+        await asked.wait()  # the trio thread is free while the volume does not answer
+        assert world.counts() != []
+        with pytest.raises(Corrupt):
+            world.store.open(JOB, Version(lost), UNIT, "a")
+        answer.set()
+    assert await load(world.store, "a", version=lost) == DATA[lost]
