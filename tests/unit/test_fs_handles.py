@@ -24,6 +24,7 @@ from ckptfs.fs.parts import build_parts
 from ckptfs.ids import JobId, Version
 from ckptfs.model import Caller
 from ckptfs.store.api import Damage
+from ckptfs.store.copies_api import VolumeStatus
 from tests.fakes_service import UNIT, FakeService
 
 from .test_fs_tree import find
@@ -220,6 +221,17 @@ async def test_blockers_are_asked_for_at_open(world):
         "a tty is open: process 7, fd 0",
         "another",
     ]
+
+
+@pytest.mark.trio
+async def test_a_sealed_volume_shows_how_and_what_that_saves(world):
+    world.service.volume_rows += [
+        VolumeStatus("b", "up", "b", 100, 5, "/mnt/b", "", "encrypt", 231),
+        VolumeStatus("c", "up", "c", 100, 5, "/mnt/c"),
+    ]
+    _, sealed, plain = (await world.cat("ctl/volumes")).splitlines()
+    assert sealed.endswith("directory=/mnt/b seal=encrypt ratio=2.31")
+    assert plain.endswith("directory=/mnt/c")
 
 
 @pytest.mark.trio

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 
 import pytest
 
 from ckptfs.cli.main import main
-from ckptfs.errors import Busy, InvalidInput, NotEmpty, NotFound
+from ckptfs.errors import Busy, CkptfsError, InvalidInput, NotEmpty, NotFound
 from ckptfs.ids import JobId, Version
 from ckptfs.store import key_wrapping
 from ckptfs.store.check import check
@@ -16,13 +17,24 @@ from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
 from ckptfs.upkeep.keys import Opening
 from ckptfs.upkeep.recover import recover
-from tests.store_kit import JOB, MIB, dirtied, load, noise, save
+from tests.store_kit import (
+    JOB,
+    MIB,
+    Cut,
+    FaultyCalls,
+    broken,
+    dirtied,
+    load,
+    noise,
+    save,
+)
 
 PHRASE = "correct horse battery"
 FIRST = noise(2 * MIB + 77)
 SECOND = dirtied(FIRST, 9, 1)
 LATER = dirtied(SECOND, 3, 2)
 OTHER = JobId("other.2")
+STEP = 19  # of the calls at which something fails; with 1 it takes 107 s for 286 cases
 
 
 @pytest.fixture(autouse=True)
@@ -109,6 +121,35 @@ async def test_what_is_locked_or_damaged_is_named_and_the_rest_comes(tmp_path):
     outcome = recover(tmp_path / "b", new, Opening(), progress=silent)
     assert (outcome.versions, outcome.lost) == (2, [])
     assert check(new) == []
+
+
+@pytest.mark.slow
+async def test_an_error_or_a_power_cut_at_any_call_is_made_good_by_doing_it_again(tmp_path):
+    await lost_store(tmp_path, "encrypt")
+    opening, cases = Opening(passphrase=PHRASE), 0
+    for way in ("error", "cut"):
+        for number in range(0, 1000, STEP):
+            new = tmp_path / "new"
+            calls = FaultyCalls()
+            if way == "error":
+                calls.fail_at = {number: broken()}
+            else:
+                calls.cut_at = number
+            with contextlib.suppress(CkptfsError, Cut):
+                recover(tmp_path / "b", new, opening, progress=silent, calls=calls)
+            if (new / "FORMAT").exists():
+                assert check(new) == []  # what is there is whole
+            else:
+                shutil.rmtree(new)  # it has not become a store
+            recover(tmp_path / "b", new, opening, progress=silent)
+            assert check(new) == []
+            assert len(list(new.glob("heads/*/*"))) == 3
+            shutil.rmtree(new)
+            if len(calls.log) <= number:
+                break
+            cases += 1
+    assert cases > 280 // STEP
+    print(f"{cases} cases tried")
 
 
 async def test_stores_are_never_mixed(tmp_path):
