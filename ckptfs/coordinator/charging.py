@@ -14,7 +14,8 @@ from ..errors import CkptfsError, Corrupt, NotAuthorised, NotFound, OutOfRange, 
 from ..gc.decide import charge_of, class_of
 from ..ids import JobId, Version
 from ..jobs.accounts import find_uid, user_name
-from ..jobs.quotas import LIMIT_MAX, NAME, Quotas, decode_quotas, encode_quotas
+from ..jobs.quotas import NAME, Quotas, decode_quotas, encode_quotas
+from ..jobs.sizes import SIZE_MAX
 from ..model import Caller, Initiator, Purpose, SpaceClass
 from ..security.access import ROOT_UID
 from .api import CheckpointRequest, Job
@@ -154,8 +155,8 @@ class Charging:
         """See Charges."""
         if caller.uid != ROOT_UID:
             raise NotAuthorised("only root may set quotas")
-        if limit is not None and not 0 <= limit <= LIMIT_MAX:
-            raise OutOfRange(f"a quota is 0 to {LIMIT_MAX} bytes, not {limit}")
+        if limit is not None and not 0 <= limit <= SIZE_MAX:
+            raise OutOfRange(f"a quota is 0 to {SIZE_MAX} bytes, not {limit}")
         uid = None if user == DEFAULT else find_uid(user)
         quotas = self._quotas.with_limit(uid, limit)
         self._parts.directory.keep(NAME, encode_quotas(quotas))

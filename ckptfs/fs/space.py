@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..coordinator.charges import DEFAULT, QuotaRow
 from ..errors import InvalidInput
-from ..jobs.quotas import parse_size
+from ..jobs.sizes import parse_size
 from ..model import Caller
 from .control import render_nested
 from .views import ServiceView

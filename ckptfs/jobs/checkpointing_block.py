@@ -15,11 +15,11 @@ from lxml import etree
 
 from ..errors import InvalidInput, OutOfRange, Unsupported
 from ..model import Initiator, Policy, Protocol
+from .sizes import SIZE_MAX
 from .xml import Element, find_control, printable
 
 KEEP_LAST_MAX: Final = 1_000_000
 KEEP_S_MAX: Final = 10**9  # seconds
-USER_BYTES_MAX: Final = 1 << 60
 REPLICATION_MAX: Final = 16
 DEPTH_MAX: Final = 3  # levels of elements
 SPACE_BYTES: Final = "FileManagement/UserSpace/Bytes"
@@ -170,12 +170,12 @@ _READERS: Final[Mapping[str, tuple[str, Reader]]] = {
     "ProtocolManagement/Parameter": ("", _not_yet),  # the interval of periodic checkpoints
     "FileManagement/ReplicationLevel": ("replication", _number(1, REPLICATION_MAX)),
     "FileManagement/UserSpace": ("", _no_text),
-    SPACE_BYTES: ("keep_user_bytes", _number(1, USER_BYTES_MAX)),
+    SPACE_BYTES: ("keep_user_bytes", _number(1, SIZE_MAX)),
     "FileManagement/UserSpace/Path": ("space_path", _space_path),
     "FileManagement/DiskSpace": ("", _not_yet),
     "Rollback": ("rollback", _choice({"copy": "copy", "truncate": "truncate"})),
     "Retention/KeepLast": ("keep_last", _number(0, KEEP_LAST_MAX)),
     "Retention/KeepWithin": ("keep_within_s", _period),
     "Retention/KeepEvery": ("keep_every_s", _period),
-    "Retention/KeepUserBytes": ("keep_user_bytes", _number(0, USER_BYTES_MAX)),
+    "Retention/KeepUserBytes": ("keep_user_bytes", _number(0, SIZE_MAX)),
 }

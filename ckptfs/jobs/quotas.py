@@ -7,29 +7,16 @@ limit of their own.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, cast
 
-from ..errors import Corrupt, InvalidInput, OutOfRange
+from ..errors import Corrupt
 from .accounts import ID_MAX
+from .sizes import SIZE_MAX
 
 NAME: Final = "quotas.json"
-LIMIT_MAX: Final = 1 << 60  # bytes
 FORMAT: Final = 1
-MULTIPLES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40, "P": 1 << 50}
-SIZE_DIGITS: Final = 19
-
-
-def parse_size(text: str) -> int:
-    """Return ``10G`` or ``4096`` in bytes.  Raises InvalidInput, OutOfRange.  Pure."""
-    match = re.fullmatch(r"([0-9]+)([KMGTP]?)", text, re.ASCII)
-    if not match:
-        raise InvalidInput(f"a size is a number, with K, M, G, T or P, not {text[:40]!a}")
-    if len(match[1]) > SIZE_DIGITS or int(match[1]) * MULTIPLES[match[2]] > LIMIT_MAX:
-        raise OutOfRange(f"{text[:40]} is more than {LIMIT_MAX} bytes")
-    return int(match[1]) * MULTIPLES[match[2]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +60,6 @@ def decode_quotas(document: bytes) -> Quotas:
         numbers = [int(read["default"]), *limits.values()]
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise Corrupt(f"{NAME} does not parse: set the quotas again") from error
-    if not all(0 <= n <= LIMIT_MAX for n in numbers) or not all(0 <= u <= ID_MAX for u in limits):
+    if not all(0 <= n <= SIZE_MAX for n in numbers) or not all(0 <= u <= ID_MAX for u in limits):
         raise Corrupt(f"{NAME} holds numbers that no quota can have: set the quotas again")
     return Quotas(numbers[0], limits)

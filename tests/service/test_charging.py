@@ -23,7 +23,7 @@ from ckptfs.errors import (
 )
 from ckptfs.ids import Version
 from ckptfs.jobs.jsdl_render import CHECKPOINTING, JSDL, POSIX
-from ckptfs.jobs.quotas import LIMIT_MAX
+from ckptfs.jobs.sizes import SIZE_MAX
 from ckptfs.model import Caller, Initiator, Purpose, SpaceClass
 from tests.service.kit import OWNER, ROOT, STRANGER, World, play, world
 
@@ -172,7 +172,7 @@ def test_a_quota_holds_for_all_jobs_of_a_user(tmp_path):
                 charges.set_limit(ROOT, "nobody-is-called-so", 1)
             with pytest.raises(InvalidInput):
                 charges.set_limit(ROOT, "4294967295", 1)
-            for limit in (-1, LIMIT_MAX + 1):
+            for limit in (-1, SIZE_MAX + 1):
                 with pytest.raises(OutOfRange):
                     charges.set_limit(ROOT, "65534", limit)
 

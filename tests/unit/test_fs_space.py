@@ -10,7 +10,7 @@ from ckptfs.errors import InvalidInput, NotAuthorised, NotFound, OutOfRange
 from ckptfs.fs import shows, space
 from ckptfs.fs.spool import Spool
 from ckptfs.fs.views import Recollection, ServiceView, Surroundings
-from ckptfs.jobs.quotas import LIMIT_MAX, parse_size
+from ckptfs.jobs.sizes import SIZE_MAX, parse_size
 from ckptfs.model import Caller, SpaceClass
 from tests.fakes_service import FakeService
 
@@ -89,7 +89,7 @@ def test_what_is_no_quota(text):
 
 def test_sizes():
     assert [parse_size(text) for text in ("0", "4096", "1K", "2T")] == [0, 4096, 1024, 2 << 40]
-    assert parse_size("1024P") == LIMIT_MAX
+    assert parse_size("1024P") == SIZE_MAX
     for text in ("1025P", "9" * 20, "9" * 4000):
         with pytest.raises(OutOfRange):
             parse_size(text)

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from ...errors import CkptfsError, InvalidInput
 from ...ids import JOB_NAME_MAX, parse_job_name
 from ...jobs.jsdl_render import LIMIT_ELEMENTS, JobDescription, render_jsdl
-from ...jobs.quotas import parse_size
+from ...jobs.sizes import parse_size
 from ..entry import add_mount_option, mount_of, warn
 from ..environment import CLEAN_PATH, exported, handed_over, parse_assignments
 from ..submission import submit_document
