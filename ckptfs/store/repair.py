@@ -26,8 +26,8 @@ from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
 from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls
-from .verification import verify_files
-from .versions import DAMAGE, PIN, VERIFIED, Versions
+from .verification import decode_sums, verify_files
+from .versions import DAMAGE, PIN, SUMS, VERIFIED, Versions
 from .volume import LocalVolume
 
 SEALED_MODE = 0o400
@@ -134,6 +134,7 @@ class StoreRepair:
                 self.versions.unmark(job, version, DAMAGE)
                 self._fixed(f"version {version} of {job} was noted as damaged, and is whole")
         self.versions.mark(job, version, VERIFIED, str(self._now_ns).encode())
+        self._mend_sums(head)
         if manifest is not None:
             self._mend_table(job, version, manifest)
 
@@ -161,6 +162,13 @@ class StoreRepair:
         self.versions.mark(job, version, DAMAGE, encode_damage(found))
         kept = "pinned, so it stays" if discard else "it stays; --discard moves it to the trash"
         self._lost(f"{what}; {kept}")
+
+    def _mend_sums(self, head: Head) -> None:
+        """Forget a damaged SHA256SUMS: it is computed again when somebody asks."""
+        kept = self.versions.read_marker(head.job, head.version, SUMS)
+        if kept is not None and decode_sums(kept, head) is None:
+            self.versions.unmark(head.job, head.version, SUMS)
+            self._fixed(f"version {head.version} of {head.job}: SHA256SUMS will be computed again")
 
     def _mend_table(self, job: JobId, version: Version, manifest: Manifest) -> None:
         """Make a missing or wrong page table again, out of the pages: its digest proves it."""

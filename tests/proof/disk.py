@@ -132,6 +132,14 @@ class Disk:
     def _rmdir(self, path: str) -> None:
         self._change(Change(removes=(path,)))
 
+    def _spoil(self, path: str, data: bytes | None) -> None:
+        """Somebody else has changed or removed a file, for good."""
+        inode = self.live[path]
+        self.files[inode] = File(data or b"", mode=self.files[inode].mode)
+        if data is None:
+            self._unlink(path)
+        self._sync_directory(parent(path))
+
     def _sync_directory(self, path: str) -> None:
         wanted = [change for change in self.pending if path in change.directories]
         self.kept, self.pending = self._settled(wanted)

@@ -1,4 +1,7 @@
-"""The proof in short: every path with crashes and faults.  At length: tools/torture."""
+"""The proof in short; at length: tools/torture.
+
+Every path with lost power and failing calls, every kind of object damaged, random histories.
+"""
 
 from __future__ import annotations
 
@@ -7,10 +10,14 @@ import pytest
 from . import crashes
 from .calls import ProofCalls, strangers
 from .crashes import explore
+from .damage import try_damage
 from .faults import strike
+from .index_damage import try_index_damage
+from .machine import play
 from .scenarios import SCENARIOS
 
 FAULTS = 20  # of each path, drawn by chance with a fixed seed
+DAMAGES = 4  # of each kind of object
 WORKS = 0.3  # of the cases use the store on; the others look at everything
 
 
@@ -29,6 +36,21 @@ async def test_power_lost_anywhere(name, tried):
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_call_that_fails(name, tried):
     tried["failed system calls"] += await strike(name, most=FAULTS, works=WORKS)
+
+
+@pytest.mark.slow
+async def test_every_kind_of_object_damaged(tried):
+    tried["damaged objects"] += await try_damage(most=DAMAGES)
+
+
+@pytest.mark.slow
+async def test_the_catalog_damaged(tried):
+    tried["damaged objects"] += await try_index_damage(rounds=1)
+
+
+@pytest.mark.slow
+def test_random_histories(tried):
+    tried["steps of random histories"] += play(examples=25, steps=30)
 
 
 class ForgetsDirectories(ProofCalls):

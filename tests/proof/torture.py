@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from . import crashes, faults
+from . import crashes, damage, faults, index_damage, machine
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
@@ -36,7 +36,24 @@ def try_faults(seed: int) -> Iterator[Tried]:
         yield name, trio.run(lambda name=name: faults.strike(name, seed=seed))
 
 
-PARTS: dict[str, Part] = {"crashes": try_crashes, "faults": try_faults}
+def try_damages(seed: int) -> Iterator[Tried]:
+    """Damage every object in every way."""
+    yield "every kind of object", trio.run(lambda: damage.try_damage(seed=seed))
+    yield "the catalog", trio.run(lambda: index_damage.try_index_damage(seed=seed, rounds=10))
+
+
+def try_histories(seed: int) -> Iterator[Tried]:
+    """Play random histories."""
+    for number in range(10):
+        yield "steps", machine.play(seed=seed * 10 + number, examples=30, steps=50)
+
+
+PARTS: dict[str, Part] = {
+    "crashes": try_crashes,
+    "faults": try_faults,
+    "damage": try_damages,
+    "histories": try_histories,
+}
 
 
 def arguments(argv: Sequence[str]) -> argparse.Namespace:

@@ -17,6 +17,7 @@ from ckptfs.ids import Version
 from ckptfs.jobs.directory import JobsDirectory
 from ckptfs.store.check import check, leftovers
 from ckptfs.store.store import open_store
+from ckptfs.store.verification import encode_sums
 from ckptfs.upkeep.check import check_all
 from ckptfs.upkeep.repair import Outcome, repair
 from tests.store_kit import JOB, MIB, PAGE, Cut, FaultyCalls, broken, dirtied, load, noise, save
@@ -294,8 +295,29 @@ def test_sums_of_other_bytes_are_found(store):
 
     trio.run(main)
     assert check(store) == []
-    flip(store / "heads" / JOB / "1.sums", 3)
+    kept = store / "heads" / JOB / "1.sums"
+    before = kept.read_bytes()
+    flip(kept, 80)
+    assert "SHA256SUMS is damaged" in check(store)[0]
+
+    async def again():
+        opened = open_store(store, create=False)
+        assert await opened.sums(JOB, Version(1)) == before.partition(b"\n")[2]
+        opened.close()
+
+    trio.run(again)  # never what was damaged
+    assert check(store) == []
+    other = before.partition(b"\n")[2].replace(b"0", b"1")
+    kept.chmod(0o600)
+    kept.write_bytes(encode_sums(other))
     assert check(store) == [f"{JOB} version 1: SHA256SUMS is not of its bytes"]
+
+
+def test_a_repair_forgets_damaged_sums(store):
+    kept = store / "heads" / JOB / "1.sums"
+    kept.write_bytes(b"torn")
+    assert any("will be computed again" in sentence for sentence in mend(store).fixed)
+    assert not kept.exists()
 
 
 def test_the_commands_say_what_they_did(served, capsys):

@@ -1,0 +1,529 @@
+"""Random histories of a whole store, by Hypothesis, with everything held against a simple model.
+
+Steps: write, refuse, remove, bring back, pin, retain, collect, verify, damage, copy, drain, repair,
+lose power in the middle of the step before, be opened again.  After every step every version is
+read and the store is checked.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import random
+import shutil
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import hypothesis
+import trio
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from ckptfs.errors import Busy, CkptfsError, StoreFull
+from ckptfs.gc.decide import Candidate, JobFacts, Retention, decide
+from ckptfs.ids import Version
+from ckptfs.store import layout
+from ckptfs.store.check import check
+from ckptfs.store.manifest import manifest_packs
+from tests.store_kit import UNIT, draft, write_file
+
+from .calls import ProofCalls, no_fault, nth
+from .crashes import MEMORY
+from .damage import SPOILS, damage
+from .disk import DICE, POLICIES, Disk, put_down
+from .judge import between, settled
+from .scenarios import mend_store
+from .world import GONE, LIVE, TRASH, A, B, Key, World, content, word_of
+
+MOST = 7  # versions that are visible at once: all are read after every step
+VOLUMES = ("b", "c")
+WAYS = (*POLICIES, *DICE)
+picks = st.integers(0, 10**6)  # an index into whatever there is
+
+
+class Loop:
+    """A trio loop in a thread of its own: a store lives through many steps on one clock."""
+
+    def __init__(self) -> None:
+        self._started = threading.Event()
+        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="proof-loop")
+        self._thread.start()
+        self._started.wait()
+
+    async def _main(self) -> None:
+        self._token, self._over = trio.lowlevel.current_trio_token(), trio.Event()
+        self._started.set()
+        await self._over.wait()
+
+    def run(self, call: Callable[[], Awaitable[object]]):
+        """Return what *call* returns, run in the loop."""
+        return trio.from_thread.run(call, trio_token=self._token)
+
+    def close(self) -> None:
+        """End the loop."""
+        self._token.run_sync_soon(self._over.set)
+        self._thread.join()
+
+
+def when(condition: Callable[[StoreMachine], object]):
+    """Make a rule do nothing unless *condition* holds.
+
+    Not a precondition: names of objects are random and threads take turns, so which rules apply
+    would differ between two runs of the same history, which Hypothesis does not allow.
+    """
+
+    def wrap(step):
+        @functools.wraps(step)
+        def perhaps(self, **drawn):
+            if condition(self):
+                step(self, **drawn)
+
+        return perhaps
+
+    return wrap
+
+
+class StoreMachine(RuleBasedStateMachine):
+    """See the top of this file."""
+
+    steps = 0  # in all machines of this process
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.loop = Loop()
+        self.place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+        self.top = self.place / "disk"
+        self.top.mkdir()
+        self.rng = random.Random(0)
+        self.spoiled: set[str] = set()  # names of objects of the store that were damaged
+        self.is_spoiled = False  # anything was, also on a volume
+        self.uses: dict[Key, set[str]] = {}
+        self.next = {A: 1, B: 1}
+        self.writing: Key | None = None
+        self.ingest = self.reader = self.reading = None
+        self.volumes: list[str] = []
+
+    def teardown(self) -> None:
+        """Leave nothing behind."""
+        try:
+            self.loop.run(self._stop)
+        finally:
+            self.loop.close()
+            shutil.rmtree(self.place, ignore_errors=True)
+
+    async def _stop(self) -> None:
+        """Close the store, whatever is under way."""
+        if self.reader is not None:
+            self.reader.close()
+        if self.ingest is not None:
+            await self.ingest.abort()
+        self.reader = self.reading = self.ingest = self.writing = None
+        self.world.close()
+
+    def _do(self, step: Callable[[], Awaitable[object]]):
+        """Run a step; remember where it began, for a loss of power in the middle of it."""
+        type(self).steps += 1
+        self.began = len(self.calls.log)
+        self.world.history = [(self.began, dict(self.world.spec.states))]
+        return self.loop.run(step)
+
+    # -- the beginning ------------------------------------------------------------
+
+    @initialize()
+    def make(self) -> None:
+        """Make the store."""
+        self.world = World(self.top)
+        self.began = 0
+        self._record()
+        self.world.directory.mkdir()
+        self.disk = Disk.load(self.top)
+        self._do(self._open)
+
+    async def _open(self) -> None:
+        self.world.open()
+        self.world.note()
+
+    def _record(self) -> None:
+        """Begin a new record of calls, on the disk as it is."""
+        self.calls = ProofCalls(self.top)
+        self.disk = Disk.load(self.top)
+        self.began = 0
+        self.world.calls, self.world.length = self.calls, lambda: len(self.calls.log)
+        self.world.history = [(0, dict(self.world.spec.states))]
+
+    # -- writing ------------------------------------------------------------------
+
+    def _live(self) -> list[Key]:
+        return self.world.spec.of(LIVE)
+
+    def _room(self) -> bool:
+        return len(self._live()) < MOST
+
+    def _pick(self, keys: list[Key], pick: int) -> Key:
+        return keys[pick % len(keys)]
+
+    def _new(self, job) -> Key:
+        number = self.next[job]
+        self.next[job] += 1
+        return job, number
+
+    @rule(job=st.sampled_from([A, B]))
+    @when(_room)
+    def checkpoint(self, job) -> None:
+        """Write a version."""
+        key = self._new(job)
+        self._do(lambda: self.world.save(word_of(key)))
+        self._learn(key)
+
+    @rule(job=st.sampled_from([A, B]), at=st.integers(0, 40))
+    def refuse(self, job, at) -> None:
+        """Write a version on a disk that is full at one of the calls."""
+        if not self._room():
+            return
+        key = self._new(job)
+        first = self.calls.changes
+        self.calls.plan = nth(first + at, errno.ENOSPC)
+        try:
+            self._do(lambda: self.world.save(word_of(key)))
+            self._learn(key)
+        except StoreFull:
+            self.world.note(**{word_of(key): GONE})
+        finally:
+            self.calls.plan = no_fault
+
+    @rule(job=st.sampled_from([A, B]))
+    @when(lambda self: self.writing is None)
+    def begin(self, job) -> None:
+        """Begin a version, and leave it half written."""
+        key = self._new(job)
+
+        async def step() -> None:
+            self.ingest = self.world.store.begin(key[0], Version(key[1]), expect_bytes=100_000)
+            await write_file(self.ingest, UNIT, "pages-1.img", content(key)["pages-1.img"])
+
+        self.writing = key
+        self._do(step)
+
+    @rule()
+    @when(lambda self: self.writing is not None and self._room())
+    def finish(self) -> None:
+        """Write the rest of it and commit."""
+        key, ingest = self.writing, self.ingest
+
+        async def step() -> None:
+            for name in ("core-1.img", "empty"):
+                await write_file(ingest, UNIT, name, content(key)[name])
+            await ingest.commit(draft(key[0], key[1]))
+            self.world.note(**{word_of(key): LIVE})
+
+        self.writing = self.ingest = None
+        self._do(step)
+        self._learn(key)
+
+    @rule()
+    @when(lambda self: self.writing is not None)
+    def give_up(self) -> None:
+        """Give it up."""
+        ingest, self.writing, self.ingest = self.ingest, None, None
+        self._do(ingest.abort)
+
+    def _learn(self, key: Key) -> None:
+        """Note what a version needs, and that it may rely on damage nobody has found yet."""
+        head = self.world.store.head(key[0], Version(key[1]))
+        names = {word_of(key)}
+        for name in {file.manifest.partition(":")[0] for file in head.files}:
+            body = (self.world.directory / layout.object_path("manifests", name)).read_bytes()
+            names |= {name, *manifest_packs(name, body)}
+        self.uses[key] = names
+        if names & self.spoiled:
+            self.world.spec.hurt.add(key)
+
+    # -- removing, keeping ----------------------------------------------------------
+
+    @rule(pick=picks, trash_s=st.sampled_from([0, 100]))
+    @when(lambda self: self._live())
+    def remove(self, pick, trash_s) -> None:
+        """Remove a version; one that is pinned or open stays."""
+        key = self._pick(self._live(), pick)
+        stays = key in self.world.spec.pinned or key == self.reading
+
+        async def step() -> None:
+            try:
+                self.world.remove(word_of(key), trash_s=trash_s)
+            except Busy:
+                assert stays, f"{word_of(key)} is neither pinned nor open"
+            else:
+                assert not stays, f"{word_of(key)} is pinned or open, and was removed"
+
+        self._do(step)
+
+    @rule(pick=picks)
+    @when(lambda self: self.world.spec.of(TRASH) and self._room())
+    def undelete(self, pick) -> None:
+        """Bring a version back."""
+        key = self._pick(self.world.spec.of(TRASH), pick)
+
+        async def step() -> None:
+            try:
+                self.world.undelete(word_of(key))
+            except CkptfsError:
+                assert key in self.world.spec.hurt, f"{word_of(key)} is whole and stays away"
+
+        self._do(step)
+
+    @rule(pick=picks, on=st.booleans())
+    @when(lambda self: self._live())
+    def pin(self, pick, on) -> None:
+        """Pin a version, or let it go."""
+        key = self._pick(self._live(), pick)
+
+        async def step() -> None:
+            self.world.store.pin(key[0], Version(key[1]), on)
+            (self.world.spec.pinned.add if on else self.world.spec.pinned.discard)(key)
+
+        self._do(step)
+
+    @rule(pick=picks)
+    @when(lambda self: self._live())
+    def open_reader(self, pick) -> None:
+        """Open a version for reading, and leave it open."""
+        key = self._pick(self._live(), pick)
+        if key in self.world.spec.hurt or self.reader is not None:
+            return
+        self.reading = key
+        self.reader = self.world.store.open(key[0], Version(key[1]), UNIT, "pages-1.img")
+
+    @rule()
+    @when(lambda self: self.reader is not None)
+    def read_on(self) -> None:
+        """Read what was left open."""
+        reader, key = self.reader, self.reading
+
+        async def step() -> bytes:
+            return await reader.read(0, 1 << 20)
+
+        try:
+            found = self._do(step)
+            assert found == content(key)["pages-1.img"], "an open file changed"
+        except CkptfsError:
+            assert key in self.world.spec.hurt, "an open file cannot be read"
+        finally:
+            reader.close()
+            self.reader = self.reading = None
+
+    @rule(job=st.sampled_from([A, B]), last=st.integers(1, 3))
+    def retain(self, job, last) -> None:
+        """Let go what the rules of retention let go."""
+        store = self.world.store
+        keys = [key for key in self._live() if key[0] == job]
+
+        def candidate(key: Key) -> Candidate:
+            version = Version(key[1])
+            head = draft(*key)
+            return Candidate(
+                version,
+                key[1],
+                not store.damage(job, version),
+                store.pinned(job, version),
+                key == self.reading,
+                head.purpose,
+                head.initiator,
+            )
+
+        candidates = [candidate(key) for key in keys]
+        verdicts = decide(JobFacts(job, False, Retention(last)), candidates, 10**12)
+        going = {verdict.version for verdict in verdicts if not verdict.stays}
+        newest = max((c.version for c in candidates if c.restartable), default=None)
+        assert newest not in going, "the newest restartable version of a live job goes"
+
+        async def step() -> None:
+            for version in going:
+                self.world.remove(word_of((job, int(version))), trash_s=0)
+
+        self._do(step)
+
+    @rule(empty=st.booleans())
+    def collect(self, empty) -> None:
+        """Collect garbage."""
+        report = self._do(lambda: self.world.collect(empty_trash=empty))
+        assert report.restored == 0, "something was condemned that was needed"
+        assert self.is_spoiled or not report.doubt, report.doubt
+
+    @rule(seconds=st.sampled_from([1, 60, 200]))
+    def pass_time(self, seconds) -> None:
+        """Let time pass, so that the trash expires."""
+        self.world.now_s += seconds
+
+    # -- damage and what is done about it ---------------------------------------------
+
+    @rule(
+        place=st.sampled_from(["store/packs/??", "store/manifests/??", "b/packs/??", "c/*/??"]),
+        pick=picks,
+        spoil=st.sampled_from(sorted(SPOILS)),
+    )
+    @when(lambda self: self.uses)
+    def damage(self, place, pick, spoil) -> None:
+        """Damage an object of the store or of a volume."""
+        found = sorted(path for path in self.top.glob(f"{place}/*") if path.is_file())
+        if not found:
+            return
+        path = found[pick % len(found)]
+        before, other = path.read_bytes(), found[(pick + 1) % len(found)].read_bytes()
+        after = SPOILS[spoil](before, other, random.Random(pick))
+        if after == before:
+            return
+        damage(path, after)
+        self.calls.log.append(("spoil", (str(path.relative_to(self.top)), after)))
+        self.is_spoiled = True
+        if place.startswith("store"):
+            name = path.name.removesuffix(".pages")
+            self.spoiled.add(name)
+            self.world.spec.hurt |= {key for key, uses in self.uses.items() if name in uses}
+
+    @rule(pick=picks)
+    @when(lambda self: self._live())
+    def verify(self, pick) -> None:
+        """Verify a version; one that turns out whole must be readable from now on."""
+        key = self._pick(self._live(), pick)
+        found = self._do(lambda: self.world.verify(word_of(key)))
+        assert not found or key in self.world.spec.hurt, f"{word_of(key)} is whole: {found}"
+
+    @rule(level=st.integers(1, 3))
+    def replicate(self, level) -> None:
+        """Have a round of copying and mending."""
+        self._do(lambda: self.world.replicate(level))
+
+    @rule()
+    @when(lambda self: len(self.volumes) < len(VOLUMES))
+    def add_volume(self) -> None:
+        """Take another volume."""
+        name = min(set(VOLUMES) - set(self.volumes))
+        if not (self.top / name).exists():
+            (self.top / name).mkdir(mode=0o755)
+            self.calls.log += [("mkdir", (name,)), ("sync_directory", ("",))]
+        self._do(lambda: self.world.add_volume(name))
+        self.volumes = [*self.volumes, name]
+
+    @rule(pick=picks, on=st.booleans())
+    @when(lambda self: self.volumes)
+    def drain(self, pick, on) -> None:
+        """Begin to drain a volume, or use it again."""
+        name = self.volumes[pick % len(self.volumes)]
+
+        async def step() -> None:
+            self.world.store.copies.set_draining(name, on)
+
+        self._do(step)
+
+    @rule()
+    def reopen(self) -> None:
+        """End the service and begin another."""
+        self._do(self._stop)
+        self._do(self._open)
+
+    @rule()
+    def repair(self) -> None:
+        """End the service and repair the store: nothing that can be seen goes."""
+        self._do(self._stop)
+
+        async def step() -> None:
+            outcome = mend_store(self.world)
+            assert self.is_spoiled or not outcome.lost, outcome.lost
+
+        self._do(step)
+        self._do(self._open)
+
+    # -- lost power -------------------------------------------------------------------
+
+    @rule(part=st.floats(0, 1), way=st.integers(0, len(WAYS) - 1), seed=picks)
+    def lose_power(self, part, way, seed) -> None:
+        """Lose power somewhere in the step before this one."""
+        end = len(self.calls.log)
+        number = self.began + round(part * (end - self.began))
+        history = list(self.world.history)
+        self._do(self._stop)
+        for op in self.calls.log[:number]:
+            self.disk.apply(op)
+        image = self.disk.lost(WAYS[way], random.Random(seed))
+        shutil.rmtree(self.top)
+        put_down(image, self.top)
+        self._record()
+        allowed = settled(history[0][1]) | between(history, number)
+        self._do(self._open)
+        self._settle(allowed)
+
+    def _settle(self, allowed) -> None:
+        """Hold what is there against what may be; from now on it is what must be."""
+        store = self.world.store
+        self.volumes = [row.name for row in store.copies.rows()]
+        for key in self.world.spec.states.keys() | allowed.keys():
+            job, number = key
+            trash = {int(version) for version, _ in store.trashed(job)}
+            state = GONE
+            if Version(number) in store.versions(job):
+                state = LIVE
+            elif number in trash:
+                state = TRASH
+            assert state in allowed.get(key, {GONE}), f"{word_of(key)} is {state} after lost power"
+            self.world.spec.states[key] = state
+            if state == LIVE and key not in self.uses:
+                self._learn(key)
+            if state == LIVE and not store.pinned(job, Version(number)):
+                self.world.spec.pinned.discard(key)
+            elif state == LIVE:
+                self.world.spec.pinned.add(key)
+        self.world.history = [(0, dict(self.world.spec.states))]  # opening changed none of it
+
+    # -- what must be true ----------------------------------------------------------------
+
+    @invariant()
+    def everything_is_right(self) -> None:
+        """Hold the store against the model."""
+        if not hasattr(self, "disk"):
+            return
+        store = self.world.store
+        assert store.degraded() == ""
+        visible = {(job, int(v)) for job in store.jobs() for v in store.versions(job)}
+        assert visible == set(self._live())
+        trash = {(job, int(v)) for job in (A, B) for v, _ in store.trashed(job)}
+        assert trash == set(self.world.spec.of(TRASH))
+        for key in self.world.spec.pinned:
+            assert key in visible, f"{word_of(key)} was pinned and is gone"
+        self.loop.run(lambda: self.world.read_all(self.world.spec.hurt))
+        found = check(self.world.directory)
+        assert self.is_spoiled or found == [], found
+        usage = store.usage()
+        assert self.writing is not None or usage.reserved_bytes == 0
+        if not self.world.spec.hurt:
+            assert usage.logical_bytes == sum(
+                sum(map(len, content(key).values())) for key in visible
+            )
+        assert usage.versions == len(visible)
+
+
+def play(*, seed: int | None = None, examples: int, steps: int) -> int:
+    """Play *examples* histories of at most *steps*; return how many steps were taken.
+
+    *seed* None: the same ones every time.
+    """
+    wanted = hypothesis.settings(
+        max_examples=examples,
+        stateful_step_count=steps,
+        deadline=None,
+        database=None,
+        derandomize=seed is None,
+        print_blob=False,
+        suppress_health_check=list(hypothesis.HealthCheck),
+    )
+    before = StoreMachine.steps
+    machine = StoreMachine if seed is None else hypothesis.seed(seed)(StoreMachine)
+    run_state_machine_as_test(machine, settings=wanted)
+    return StoreMachine.steps - before
