@@ -11,6 +11,7 @@ from ..catalog.index import Indexed, read_index
 from ..errors import CkptfsError, Corrupt
 from ..ids import JobId, Version
 from ..jobs.directory import JobsDirectory
+from ..jobs.quotas import NAME, decode_quotas
 from ..jobs.record import JobRecord
 from ..model import Head
 from ..store.versions import Versions
@@ -20,10 +21,20 @@ OLD = ".old"  # behind the name of a catalog that was put aside on request
 
 
 def load_records(store: Path) -> tuple[list[JobRecord], list[str]]:
-    """Return every job's record, and one sentence for each that cannot be read."""
+    """Return every job's record, and one sentence for each that cannot be read.
+
+    Records of removed jobs and the quotas are read, too, for what is to be said of them.
+    """
     if not (store / "jobs").is_dir():
         return [], []
-    return JobsDirectory(store / "jobs", store / "logs").load(sweep=False)
+    directory = JobsDirectory(store / "jobs", store / "logs")
+    records, troubles = directory.load(sweep=False)
+    troubles += directory.load_put_away()[1]
+    try:
+        decode_quotas(directory.kept(NAME))
+    except Corrupt as error:
+        troubles.append(f"no quota holds: {error}")
+    return records, troubles
 
 
 def compare(store: Path, records: Sequence[JobRecord], versions: Versions) -> Iterator[str]:
