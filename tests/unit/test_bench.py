@@ -12,6 +12,7 @@ from tools.benchlib.compare import HEAD, Side, _row
 from tools.benchlib.machine import Job
 from tools.benchlib.plot import height
 from tools.benchlib.programs import PROGRAMS, write_program
+from tools.benchlib.rows import GOALS, PAGE, Found, page_hashes, results, table
 from tools.benchlib.synthetic import JOB, Size, build
 
 BENCH = Path(__file__).parents[2] / "tools" / "bench"
@@ -63,6 +64,57 @@ def test_a_synthetic_store_is_one_to_the_store_and_the_collector(tmp_path):
         assert len(dead) == 2 + 1  # and the file below all the names
     finally:
         store.close()
+
+
+def test_every_goal_says_how_far_it_was_reached():
+    less, more = GOALS["stored"], GOALS["read"]
+    assert [less.verdict(value) for value in (1.0, 1.1, 1.2, 1.31)] == [
+        "stretch",
+        "stretch",
+        "must",
+        "missed",
+    ]
+    assert [more.verdict(value) for value in (2.1, 1.5, 1.0)] == ["stretch", "must", "missed"]
+
+
+def test_rows_are_ratios_of_what_was_measured_in_one_run():
+    found = Found(
+        plain_still_s=[1.0, 2.0, 2.0],
+        plain_wall_s=[1.0, 2.0, 2.0],
+        still_s=[3.0, 1.0, 1.0],
+        wall_s=[4.0, 2.0, 2.0],
+        copy_s=[9.0, 4.0, 4.0],
+        stored_bytes=[50, 80, 110],
+        changed_bytes=[50, 25, 25],
+        read_gb_s=[1.0, 2.0, 3.0],
+        restart_ratio=1.5,
+        memory_mib=9.0,
+    )
+    values = results(found)
+    assert values == {
+        "first": 3.0,
+        "later": 0.5,
+        "ingest": 2.0,
+        "stored": 1.1,
+        "read": 2.0,
+        "restart": 1.5,
+        "memory": 9.0,
+    }
+    found.restic_s = [7.0, 14.0, 14.0]
+    assert results(found)["restic"] == 8.0
+    lines = list(table(values))
+    assert len(lines) == 1 + len(GOALS)
+    assert [line.split()[-1] for line in lines[1:]].count("missed") == 2
+
+
+def test_pages_that_are_all_zero_or_of_no_image_do_not_count_as_changed(tmp_path):
+    page = b"x" * PAGE
+    (tmp_path / "ctl").mkdir()
+    for name in ("ctl/stat", "SHA256SUMS"):
+        (tmp_path / name).write_bytes(b"y" * PAGE)
+    (tmp_path / "pages-1.img").write_bytes(page + bytes(PAGE) + page + b"z")
+    assert len(list(page_hashes(tmp_path))) == 3
+    assert len(set(page_hashes(tmp_path))) == 2
 
 
 def test_help_names_both_measurements():

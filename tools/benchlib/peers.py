@@ -35,7 +35,8 @@ def _tar(images: Path, base: Path) -> Keeper:
     return Keeper("criu + tar | zstd -1", keep, lambda: disk_bytes(kept))
 
 
-def _restic(images: Path, base: Path) -> Keeper:
+def make_restic(images: Path, base: Path) -> Keeper:
+    """Return restic alone, with an empty repository below *base*."""
     kept = base / "restic"
     env = {**os.environ, "RESTIC_PASSWORD": "bench", "RESTIC_CACHE_DIR": str(base / "restic-cache")}
     measure("restic", "-r", kept, "init", "-q", env=env)
@@ -72,4 +73,4 @@ def _synced(images: Path) -> Keeper:
 
 def make_keepers(images: Path, base: Path) -> list[Keeper]:
     """Return the peers, each with an empty archive of its own below *base*."""
-    return [_synced(images), _tar(images, base), _restic(images, base), _borg(images, base)]
+    return [_synced(images), _tar(images, base), make_restic(images, base), _borg(images, base)]

@@ -39,7 +39,7 @@ def _wait_for_step(gaps: Path, size: int) -> float:
     return time.monotonic()
 
 
-def _plain(job: Job, images: Path, size: int) -> float:
+def restart_plain(job: Job, images: Path, size: int) -> float:
     """Restore into fresh namespaces, end them, and return the seconds to the first step."""
     restore: list[str | Path] = [CRIU, "restore", "-d", "-D", images, "-W", images]
     restore += ["-o", "restore.log", "-v2", "--manage-cgroups=ignore", "--network-lock", "skip"]
@@ -55,7 +55,7 @@ def _plain(job: Job, images: Path, size: int) -> float:
             process.send_signal(signal.SIGKILL)  # --kill-child: PID 1 of the namespace goes, too
 
 
-def _ours(job: Job, size: int, *words: str) -> float:
+def restart_ours(job: Job, size: int, *words: str) -> float:
     """Restart from the mount, kill the job, and return the seconds to the first step."""
     start_s = time.monotonic()
     (job.directory / "ctl" / "restart").write_text(" ".join(("latest", *words)) + "\n")
@@ -83,11 +83,11 @@ def _say(found: dict[str, list[float]], label: str) -> float:
 
 def _sides(job: Job, images: Path, size: int, *, lazy: bool) -> dict[str, Callable[[], float]]:
     sides: dict[str, Callable[[], float]] = {
-        PLAIN: lambda: _plain(job, images, size),
-        OURS: lambda: _ours(job, size),
+        PLAIN: lambda: restart_plain(job, images, size),
+        OURS: lambda: restart_ours(job, size),
     }
     if lazy:
-        sides[LAZY] = lambda: _ours(job, size, "lazy=yes")
+        sides[LAZY] = lambda: restart_ours(job, size, "lazy=yes")
     return sides
 
 

@@ -1,0 +1,272 @@
+"""tools/bench rows: the goals of the store, each with what was measured, all in one run.
+
+One job, ten versions, both sides taking turns.  What each row is:
+
+- stands still: from inside the job, plain ``criu dump`` to a local directory beside it
+- ingest: the whole checkpoint until it is committed, criu included, against cp(1) and fsync of the
+  same image on the same disk; so the true ratio is higher
+- changed pages: found by comparing the versions themselves, pages that any file of the version
+  before has had are not counted; the first version is all of its pages
+- read: one file through the mount, the kernel's copy of it dropped, the packs in the page cache
+- memory: the service and its children at their largest, less what they had before the job
+
+The rows of large stores are measured by tools/bench scale.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from . import machine, peers, restart
+from .machine import CKPTFS, Job
+from .programs import write_program
+
+PAGE = 4096
+CHUNK = 1 << 20
+DIRTYING_S = 1.5  # between versions; 10 % of the pages of "scattered" a second
+RESTARTS = 3
+READS = 3
+
+
+@dataclass(frozen=True)
+class Goal:
+    """One row of the table.  *better*: whether more is better; values in *unit*."""
+
+    what: str
+    must: float
+    stretch: float
+    unit: str
+    better: str = "less"
+
+    def verdict(self, value: float) -> str:
+        """Return ``stretch``, ``must`` or ``missed``."""
+        sign = 1 if self.better == "less" else -1
+        if sign * value <= sign * self.stretch:
+            return "stretch"
+        return "must" if sign * value <= sign * self.must else "missed"
+
+
+GOALS = {
+    "later": Goal("stands still, later versions / plain criu dump", 1.0, 0.6, "x"),
+    "first": Goal("stands still, first version / plain criu dump", 1.5, 1.0, "x"),
+    "ingest": Goal("cp + fsync / durable ingest, 75 % duplicates", 3.0, 5.0, "x", "more"),
+    "restic": Goal("criu dump + restic / checkpoint until committed", 8.0, 15.0, "x", "more"),
+    "stored": Goal("stored, ten versions / pages that changed", 1.3, 1.1, "x"),
+    "read": Goal("verified read, packs in the page cache", 1.2, 2.0, "GB/s", "more"),
+    "restart": Goal("restart / criu restore", 1.5, 1.0, "x"),
+    "memory": Goal("memory of the service per GiB of job", 16.0, 8.0, "MiB"),
+}
+
+
+@dataclass
+class Found:
+    """What was measured, a number per version."""
+
+    plain_still_s: list[float] = field(default_factory=list[float])
+    plain_wall_s: list[float] = field(default_factory=list[float])
+    still_s: list[float] = field(default_factory=list[float])
+    wall_s: list[float] = field(default_factory=list[float])
+    copy_s: list[float] = field(default_factory=list[float])
+    restic_s: list[float] = field(default_factory=list[float])
+    stored_bytes: list[int] = field(default_factory=list[int])  # by all versions so far
+    changed_bytes: list[int] = field(default_factory=list[int])  # by each
+    read_gb_s: list[float] = field(default_factory=list[float])
+    restart_ratio: float = 0.0
+    memory_mib: float = 0.0
+
+
+def page_hashes(directory: Path) -> Iterator[bytes]:
+    """Yield the hash of each page of each file below *directory* that is not all zero."""
+    zero = bytes(PAGE)
+    for path in sorted(directory.rglob("*")):
+        if path.is_file() and path.name != "SHA256SUMS" and "ctl" not in path.parts:
+            with path.open("rb") as file:
+                while chunk := file.read(CHUNK):
+                    for at in range(0, len(chunk), PAGE):
+                        page = chunk[at : at + PAGE]
+                        if page != zero:
+                            yield hashlib.blake2b(page, digest_size=12).digest()
+
+
+def _family(pid: int) -> list[int]:
+    """Return *pid* and the processes it has started that are hashers, not supervisors."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    commands = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
+    return [pid, *(c for c, command in commands.items() if b"supervisor" not in command)]
+
+
+def _peak_mib(pid: int) -> float:
+    return sum(machine.status_bytes(p, "VmHWM") for p in _family(pid)) / (1 << 20)
+
+
+def _copy_s(source: Path, target: Path) -> float:
+    cost = machine.measure("dd", f"if={source}", f"of={target}", "bs=1M", "conv=fsync")
+    target.unlink()
+    return cost.wall_s
+
+
+def _largest(directory: Path) -> Path:
+    return max(directory.rglob("pages-*.img"), key=lambda path: path.stat().st_size)
+
+
+def _read_gb_s(path: Path, packs: Path) -> float:
+    """Return how fast a file of the mount is read that only the packs are in the cache of."""
+    for pack in packs.glob("??/*"):
+        with pack.open("rb") as file:
+            while file.read(CHUNK):
+                pass
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        size = os.fstat(descriptor).st_size
+        os.posix_fadvise(descriptor, 0, size, os.POSIX_FADV_DONTNEED)
+        start_s = time.monotonic()
+        while os.read(descriptor, CHUNK):
+            pass
+        return size / (time.monotonic() - start_s) / 1e9
+    finally:
+        os.close(descriptor)
+
+
+def _version(job: Job, base: Path, images: Path, restic: peers.Keeper | None, found: Found) -> None:
+    number = len(found.still_s) + 1
+    stored = [base / "store" / name for name in ("packs", "manifests", "heads")]
+
+    def plain() -> None:
+        os.sync()
+        still_s, dump = machine.stood_still(job, *machine.dump_command(job, images))
+        found.plain_still_s.append(still_s)
+        found.plain_wall_s.append(dump.wall_s)
+
+    def ours() -> None:
+        os.sync()
+        still_s, cost = machine.stood_still(job, CKPTFS, "checkpoint", job.id)
+        found.still_s.append(still_s)
+        found.wall_s.append(cost.wall_s)
+        found.stored_bytes.append(sum(map(machine.disk_bytes, stored)))
+
+    sides: list[Callable[[], None]] = [plain, ours]
+    for side in sides if number % 2 else reversed(sides):
+        side()
+    os.kill(job.pid, signal.SIGSTOP)  # or restic would take so long that every page is written to
+    found.copy_s.append(_copy_s(_largest(images), base / "copied"))
+    if restic is not None:
+        found.restic_s.append(sum(cost.wall_s for cost in restic.keep(number)))
+    os.kill(job.pid, signal.SIGCONT)
+    time.sleep(DIRTYING_S)
+
+
+def _compare_versions(job: Job, count: int, found: Found) -> None:
+    before: set[bytes] = set()
+    for number in range(1, count + 1):
+        now = set(page_hashes(job.directory / str(number)))
+        found.changed_bytes.append(PAGE * len(now - before))
+        before = now
+
+
+def _restarts(job: Job, images: Path, found: Found) -> None:
+    time.sleep(machine.SETTLE_S)
+    machine.run(CKPTFS, "suspend", job.id)
+    size = job.gaps.stat().st_size
+    plain: list[float] = []
+    ours: list[float] = []
+    for number in range(2 * RESTARTS):
+        os.truncate(job.gaps, size)
+        os.sync()
+        if number % 2:
+            ours.append(restart.restart_ours(job, size))
+        else:
+            plain.append(restart.restart_plain(job, images, size))
+    found.restart_ratio = statistics.median(ours) / statistics.median(plain)
+
+
+def results(found: Found) -> dict[str, float]:
+    """Return the value of each row that could be measured.  Pure."""
+    later = slice(1, None)
+    middle = statistics.median
+    values = {
+        "first": found.still_s[0] / found.plain_still_s[0],
+        "later": middle(
+            a / b for a, b in zip(found.still_s[later], found.plain_still_s[later], strict=True)
+        ),
+        "ingest": middle(
+            a / b for a, b in zip(found.copy_s[later], found.wall_s[later], strict=True)
+        ),
+        "stored": found.stored_bytes[-1] / sum(found.changed_bytes),
+        "read": middle(found.read_gb_s),
+        "restart": found.restart_ratio,
+        "memory": found.memory_mib,
+    }
+    if found.restic_s:
+        dumped = zip(found.plain_wall_s, found.restic_s, strict=True)
+        whole = [dump + backup for dump, backup in dumped]
+        values["restic"] = middle(
+            a / b for a, b in zip(whole[later], found.wall_s[later], strict=True)
+        )
+    return values
+
+
+def table(values: dict[str, float]) -> Iterator[str]:
+    """Yield the rows as they are printed.  Pure."""
+    yield f"{'':52}{'must':>8}{'stretch':>8}{'measured':>10}"
+    for key, goal in GOALS.items():
+        head = f"{goal.what:52}{goal.must:8g}{goal.stretch:8g}"
+        if key in values:
+            yield f"{head}{values[key]:10.2f} {goal.unit:5}{goal.verdict(values[key])}"
+        else:
+            yield f"{head}{'-':>10} {goal.unit}"
+
+
+def rows(arguments: argparse.Namespace) -> None:
+    """Measure and print; with --json write all single numbers, too."""
+    found = Found()
+    with contextlib.ExitStack() as stack:
+        text = stack.enter_context(
+            tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir)
+        )
+        base = Path(text)
+        base.chmod(0o755)
+        argv = write_program(base, arguments.program, arguments.mib)
+        (images := base / "plain").mkdir()
+        restic = None
+        if arguments.no_restic:
+            pass
+        elif shutil.which("restic"):
+            restic = peers.make_restic(images, base)
+        else:
+            print(
+                "bench: restic is missing (tools/setup --bench): its row is left out",
+                file=sys.stderr,
+            )
+        mount = stack.enter_context(machine.mounted(base))
+        pid = machine.daemon_pid(base)
+        idle_mib = _peak_mib(pid)
+        job = stack.enter_context(machine.job(mount, base, argv))
+        machine.run(*map(str, machine.dump_command(job, images)))  # plain's files are warm
+        for _ in range(arguments.versions):
+            _version(job, base, images, restic, found)
+        found.memory_mib = (_peak_mib(pid) - idle_mib) * 1024 / arguments.mib
+        latest = _largest(job.directory / str(arguments.versions))
+        found.read_gb_s = [_read_gb_s(latest, base / "store" / "packs") for _ in range(READS)]
+        _compare_versions(job, arguments.versions, found)
+        _restarts(job, images, found)
+    values = results(found)
+    print(f"{arguments.program}, {arguments.mib} MiB, {arguments.versions} versions")
+    print("\n".join(table(values)))
+    spread = max(found.plain_still_s) / min(found.plain_still_s)
+    print(f"slowest / fastest plain dump {spread:.1f}")
+    if arguments.json:
+        record = {"rows": values, "measured": vars(found), "mib": arguments.mib}
+        arguments.json.write_text(json.dumps(record, indent=1) + "\n")
