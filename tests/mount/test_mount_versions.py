@@ -43,6 +43,8 @@ def test_xattrs(shared):
     names = [line.partition("=")[0].removeprefix("user.ckptfs.") for line in text.splitlines()[1:]]
     assert sorted(filter(None, names)) == [
         "blake3",
+        "charged_bytes",
+        "class",
         "initiator",
         "level",
         "owner",
