@@ -8,15 +8,19 @@ import errno
 import os
 import shutil
 
+import blake3
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ckptfs.errors import Busy, Corrupt, KeyMissing
-from ckptfs.store import key_wrapping
+from ckptfs.store import key_wrapping, sealed_volume
 from ckptfs.store.copies_plan import Piece
 from ckptfs.store.copy_volume import CopyVolume, piece_path
 from ckptfs.store.key_documents import decode_key, encode_key
 from ckptfs.store.keyring import KeyRing
 from ckptfs.store.sealed_volume import SealedVolume
+from ckptfs.store.sealing import DIGEST_SIZE, HEADER_SIZE
 from ckptfs.store.syscalls import Syscalls
 from tests.contract.volume_suite import NAME, OTHER, VolumeSuite
 from tests.store_kit import MIB, Cut, FaultyCalls, broken, noise
@@ -137,6 +141,24 @@ class TestSealedVolume(VolumeSuite):
         assert lockless.listing().held == frozenset()
         assert lockless.listing().strangers == ()
 
+    def test_a_slow_disk_is_asked_for_few_headers_at_a_time(self, volume, tmp_path, monkeypatch):
+        names = [f"{number:040x}" for number in range(4)]
+        for name in names:
+            volume.put("manifests", name, bytes(1000))
+        again = stranger(volume, tmp_path)
+        asked = []
+
+        class Counting(Syscalls):
+            def read_file(self, path, limit):
+                asked.append(path)
+                return super().read_file(path, limit)
+
+        again._seal_calls = Counting()
+        monkeypatch.setattr(sealed_volume, "HEADERS_S", -1.0)
+        for number in range(1, 6):
+            assert again.listing().plain_bytes == 4000  # a guess at first
+            assert len(asked) == min(number, 4)
+
     def test_every_flipped_bit_is_found_without_keys(self, volume, tmp_path):
         kind = "packs"
         volume.put(kind, NAME, b"some bytes")
@@ -170,8 +192,6 @@ class TestSealedVolume(VolumeSuite):
 
 def test_who_knows_the_format_still_cannot_alter_what_is_encrypted(encrypted):
     """The checksum is not keyed: an enemy makes it right.  The frames still refuse."""
-    from ckptfs.store.sealing import DIGEST_SIZE, HEADER_SIZE, blake3
-
     data = noise(3 * MIB)
     encrypted.put("tables", NAME, data)
     path = encrypted.path("tables", NAME)
@@ -199,6 +219,46 @@ def test_who_knows_the_format_still_cannot_alter_what_is_encrypted(encrypted):
             encrypted.get("tables", NAME, 4 * MIB)
     path.write_bytes(good)
     assert encrypted.get("tables", NAME, 4 * MIB) == data
+
+
+@pytest.mark.parametrize("kind", ["compress", "encrypt"])
+def test_any_bytes_at_all_are_the_object_or_refused(tmp_path, keys, kind):
+    (tmp_path / "f").mkdir()
+    volume = AlicesVolume(tmp_path / "f", Syscalls(), "d", kind, keys)
+    volume.claim("s")
+    plain = noise(5000) + bytes(5000)
+    volume.put("tables", NAME, plain)
+    path = volume.path("tables", NAME)
+    good = path.read_bytes()
+    path.chmod(0o600)
+    seen = set()
+
+    @settings(max_examples=400, deadline=None, database=None)
+    @given(
+        st.lists(
+            st.tuples(st.integers(0, len(good) - 1), st.integers(0, 40), st.binary(max_size=40)),
+            max_size=4,
+        ),
+        st.booleans(),
+    )
+    def check(edits, is_enemy):
+        data = bytearray(good)
+        for at, size, new in edits:
+            data[at : at + size] = new
+        if is_enemy:  # who makes the checksum right
+            data[-DIGEST_SIZE:] = blake3.blake3(bytes(data[:-DIGEST_SIZE])).digest()
+        path.write_bytes(data)
+        try:
+            read = volume.get("tables", NAME, 1 << 20)
+        except (Corrupt, KeyMissing) as error:
+            seen.add(type(error))
+            return
+        seen.add(bytes)
+        if kind == "encrypt":
+            assert read == plain  # of a compressed one the manifest has to say it
+
+    check()
+    assert {Corrupt, bytes} <= seen
 
 
 def test_each_owner_has_a_key_and_it_lies_beside_the_copies(encrypted, keys, tmp_path):

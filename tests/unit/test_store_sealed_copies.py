@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from ckptfs.errors import Busy, Corrupt, InvalidInput
+from ckptfs.gc.sweep import Sweep
 from ckptfs.ids import Version
 from ckptfs.store import key_wrapping
 from ckptfs.store.copies_plan import Piece
@@ -175,6 +178,58 @@ async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, plac
 
     keys.take_in(wrapped.read_bytes(), opened)  # it comes back from beside the copies
     assert await load(store, "a") == DATA
+
+
+def lose_keys(places):
+    away = places / "away"
+    (places / "store/keys/owners").rename(away)
+    return lambda: away.rename(places / "store/keys/owners")
+
+
+async def test_copies_nobody_needs_go_without_a_key(store, keys, places):
+    await copied(store, places, "encrypt")
+    await save(store, {"a": noise(MIB, 9)}, version=2)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert len(objects(places / "b")) == 8
+    lose_keys(places)
+    store.remove(JOB, ONE, trash_s=0)
+    sweep = Sweep(
+        store.garbage,
+        wall_s=time.time,
+        uptime_s=time.monotonic,
+        is_scarce=lambda: False,
+        copies=store.copies,
+        grace_s=0.0,
+    )
+    report = await sweep.run(asked=True, empty_trash=False, tell=lambda *_: None)
+    assert (report.doubts, report.copies) == ({}, 4)
+    assert len(objects(places / "b")) == 4
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, Version(2)) == 2
+
+
+async def test_the_scrub_finds_rotten_copies_without_a_key(store, keys, places):
+    await copied(store, places, "encrypt")
+    found = objects(places / "b")
+    give_back = lose_keys(places)
+
+    async def scrub(since_ns):
+        return await store.copies.scrub("b", no_pace, since_ns=since_ns, clock_ns=lambda: 10**18)
+
+    assert await scrub(10**18) == (4, 0)
+    for path in found:
+        if path.suffix != ".pages":
+            path.chmod(0o600)
+            data = bytearray(path.read_bytes())
+            data[len(data) // 2] ^= 1
+            path.write_bytes(data)
+    assert await scrub(10**18 + 1) == (4, 3)
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, ONE) == 1
+    give_back()
+    await store.copies.round({JOB: 2}, no_pace)
+    assert store.copies.count(JOB, ONE) == 2
+    assert await scrub(10**18 + 2) == (4, 0)
 
 
 async def test_swapped_copies_mend_nothing(store, keys, places):
