@@ -86,6 +86,7 @@ class Policy:
     rollback: str = "truncate"  # "truncate" or "copy": how output files go back at a restart
     requires: tuple[str, ...] = ()  # capability words the checkpointer must have
     replication: int = 1  # copies in as many failure domains
+    min_level: int = 1  # of them before a checkpoint is called complete
     keep_within_s: int = 0  # all that are younger
     keep_every_s: int = 0  # the newest of each such period
     keep_user_bytes: int = 0  # space that the user provides for versions of theirs; 0: not said

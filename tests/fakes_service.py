@@ -520,11 +520,13 @@ class FakeService:
         setattr(self._authorised(job, caller), rule, number)
         self.tell(job)
 
-    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
+    def set_replication(
+        self, job: JobId, caller: Caller, level: int, min_level: int | None = None
+    ) -> None:
         record = self._authorised(job, caller)
         if level > 1 + len({row.domain for row in self.volume_rows}):
             raise Unsupported(f"there are not {level} failure domains")
-        record.replication = level
+        record.replication, record.min_level = level, min_level or record.min_level
         self.tell(job)
 
     def replicas(self, job: JobId, version: Version) -> int:

@@ -36,7 +36,10 @@ class UnitStatus:
 
 @dataclass(slots=True)
 class Outcome:
-    """Latest request of a kind: *word* is saving|complete|failed or rebuilding|running|failed."""
+    """Latest request of a kind.
+
+    *word* is saving|copying|complete|failed or rebuilding|running|failed.
+    """
 
     version: Version
     word: str
@@ -97,6 +100,7 @@ class Job:
     keep_every_s: int = 0  # the newest of each such period, in seconds
     keep_user_bytes: int = 0  # space that the user provides; 0: as much as there is
     replication: int = 1  # copies in as many failure domains
+    min_level: int = 1  # of them before a checkpoint is called complete
     highest_version: int = 0  # ever assigned
     versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_EVENTS, 0))
@@ -244,8 +248,13 @@ class Service(Protocol):
         """Set one of `RETENTION_MAX`.  Raises OutOfRange.  What is too many goes at once."""
         ...
 
-    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
-        """Raises OutOfRange, Unsupported: more than there are failure domains."""
+    def set_replication(
+        self, job: JobId, caller: Caller, level: int, min_level: int | None = None
+    ) -> None:
+        """*min_level*: copies before a checkpoint is called complete, None: as it is.
+
+        Raises OutOfRange, Unsupported: more than there are failure domains.
+        """
         ...
 
     def replicas(self, job: JobId, version: Version) -> int:

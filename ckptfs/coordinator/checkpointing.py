@@ -21,6 +21,7 @@ from ..node.api import Prepared
 from ..security import access
 from ..translib.api import Capability
 from .api import NO_VERSION, CheckpointRequest, Job, Outcome
+from .awaiting import COPYING, await_copies, has_enough
 from .charging import Charging
 from .checkpoint import CheckpointPhase, checkpoint_machine
 from .driver import INTERRUPTED, KILLED, Journal, drive
@@ -228,8 +229,15 @@ class Checkpoints:
         if head is None:
             return
         done = head.logical_bytes
-        job.checkpoint = Outcome(saving.version, "complete", done_bytes=done, total_bytes=done)
-        job.events["complete"] += 1
+        outcome = Outcome(saving.version, "complete", done_bytes=done, total_bytes=done)
+        job.checkpoint = outcome
+        if has_enough(parts, job, outcome):
+            job.events["complete"] += 1
+        else:
+            outcome.word = COPYING
+            parts.background.spawn(
+                f"copies of {job.id} {outcome.version}", lambda: await_copies(parts, job, outcome)
+            )
         job.stat["checkpoints"] += 1
         job.stat["last_saved_bytes"] = head.logical_bytes
         job.stat["last_unique_bytes"] = head.stored_bytes

@@ -131,20 +131,30 @@ class Control:
         apply_retention(self._parts, job)
 
     def set_replication(
-        self, job_id: JobId, caller: Caller, level: int, check: Callable[[int], None]
+        self,
+        job_id: JobId,
+        caller: Caller,
+        level: int,
+        min_level: int | None,
+        check: Callable[[int], None],
     ) -> None:
         """Want copies in *level* failure domains; *check* refuses what cannot be.
 
-        Raises QuotaExceeded when the owner would be charged more than they may.
+        *min_level*: of them before a checkpoint is called complete; None: as it is, if that is
+        possible.  Raises OutOfRange; QuotaExceeded when the owner would be charged more than they
+        may.
         """
         job = self._allowed(job_id, caller, "replication")
         check(level)
         self._charging.require_copies(job, level)
-        former, job.replication = job.replication, level
+        if min_level is not None and not 1 <= min_level <= level:
+            raise OutOfRange(f"min is 1 to {level}, the copies wanted, not {min_level}")
+        former = job.replication, job.min_level
+        job.replication, job.min_level = level, min_level or min(job.min_level, level)
         try:
             self._save(job)
         except CkptfsError:
-            job.replication = former
+            job.replication, job.min_level = former
             raise
 
     def pin(self, job_id: JobId, version: Version, caller: Caller, on: bool) -> None:

@@ -34,11 +34,17 @@ class Deadlines:
     kill_s: float = 15.0
     verify_s: float = 3600.0
     rebuild_s: float = 1200.0
+    copies_s: float = 300.0  # until as many copies are there as a checkpoint waits for
+    copies_s_per_gib: float = 60.0  # on top
     thaw_s: float = 2.0  # waiting for an exit that a kill must have caused
 
     def saving(self, image_bytes: int) -> float:
         """Return how long images of this size may take to be written, in seconds."""
         return self.save_s + self.save_s_per_gib * image_bytes / (1 << 30)
+
+    def copying(self, image_bytes: int) -> float:
+        """Return how long a checkpoint waits for copies of images of this size, in seconds."""
+        return self.copies_s + self.copies_s_per_gib * image_bytes / (1 << 30)
 
     def committing(self, image_bytes: int) -> float:
         """Return how long a commit may take, in seconds: what was spooled is hashed in it."""

@@ -220,6 +220,7 @@ class Registry:
             keep_every_s=job.keep_every_s,
             keep_user_bytes=job.keep_user_bytes,
             replication=job.replication,
+            min_level=job.min_level,
             protocol=job.protocol,
             exit_code=ended.code if ended else None,
             exit_signal=ended.signal if ended else 0,

@@ -164,6 +164,7 @@ class Restarts:
             keep_every_s=job.keep_every_s,
             keep_user_bytes=job.keep_user_bytes,
             replication=job.replication,
+            min_level=job.min_level,
             protocol=job.protocol,
             stdout=job.spec.stdout or str(logs / f"{unit}.out"),
             stderr=job.spec.stderr or str(logs / f"{unit}.err"),

@@ -211,9 +211,12 @@ class Coordinator:
         """Choose which restartable versions are kept."""
         self._control.set_retention(job, caller, rule, number)
 
-    def set_replication(self, job: JobId, caller: Caller, level: int) -> None:
+    def set_replication(
+        self, job: JobId, caller: Caller, level: int, min_level: int | None = None
+    ) -> None:
         """Keep copies of the job's versions in *level* failure domains."""
-        self._control.set_replication(job, caller, level, self._replication.check_level)
+        check = self._replication.check_level
+        self._control.set_replication(job, caller, level, min_level, check)
         self._replication.wake()
 
     def replicas(self, job: JobId, version: Version) -> int:

@@ -83,6 +83,7 @@ class Submissions:
             keep_every_s=spec.policy.keep_every_s,
             keep_user_bytes=spec.policy.keep_user_bytes,
             replication=spec.policy.replication,
+            min_level=spec.policy.min_level,
             protocol=spec.policy.protocol,
             stdout=spec.stdout or str(logs / f"{unit}.out"),
             stderr=spec.stderr or str(logs / f"{unit}.err"),

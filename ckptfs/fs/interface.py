@@ -130,7 +130,8 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
         "replication",
         0o640,
         "In how many failure domains each version is kept, 1 to 16; copies are made in the "
-        "background.",
+        "background. `min=N` behind it: a checkpoint is `complete` when there are N, and fails "
+        "where there are not within 5 minutes and a minute per GiB; the version is kept then, too.",
         "$ echo 2 > heat.42/ctl/replication\n$ getfattr --only-values -n "
         "user.ckptfs.replicas heat.42/7\n2",
         shows.replication,

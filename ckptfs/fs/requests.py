@@ -144,6 +144,14 @@ def parse_volume(text: str) -> VolumeRequest:
     return VolumeRequest(parse_choice(rest.strip(), verbs), first)
 
 
+def parse_replication(text: str) -> tuple[int, int | None]:
+    """Parse ``2`` or ``3 min=2``; return (level, least).  Raises InvalidInput, OutOfRange."""
+    first, *words = text.split()
+    keys = parse_keys(words, ("min",))
+    least = parse_count(keys["min"], low=1, high=REPLICATION_MAX) if "min" in keys else None
+    return parse_count(first, low=1, high=REPLICATION_MAX), least
+
+
 def parse_retention(text: str) -> tuple[str, int]:
     """Parse ``keep_last 5``, ``keep_within_s 86400``.  Raises InvalidInput, OutOfRange."""
     words = text.split()

@@ -221,8 +221,9 @@ def trashed(view: JobView) -> str:
 
 
 def replication(view: JobView) -> str:
-    """``2``."""
-    return f"{view.job.replication}\n"
+    """``2``, or ``3 min=2``."""
+    least = f" min={view.job.min_level}" if view.job.min_level > 1 else ""
+    return f"{view.job.replication}{least}\n"
 
 
 def retention(view: JobView) -> str:

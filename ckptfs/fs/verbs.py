@@ -9,9 +9,9 @@ from ..model import Caller, Protocol
 from .control import expect_one, parse_choice, parse_count
 from .documents import render_jobinfo
 from .requests import (
-    REPLICATION_MAX,
     parse_checkpoint,
     parse_gc,
+    parse_replication,
     parse_restart,
     parse_retention,
     parse_signal,
@@ -137,8 +137,8 @@ async def set_retention(view: JobView, text: str, caller: Caller) -> str:
 
 async def set_replication(view: JobView, text: str, caller: Caller) -> str:
     """Choose in how many failure domains versions are kept."""
-    level = parse_count(text, low=1, high=REPLICATION_MAX)
-    view.service.set_replication(view.job.id, caller, level)
+    level, least = parse_replication(text)
+    view.service.set_replication(view.job.id, caller, level, least)
     return text
 
 

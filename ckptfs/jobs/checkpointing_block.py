@@ -77,6 +77,8 @@ def parse_block(block: Element) -> tuple[Policy, dict[str, str]]:
             raise InvalidInput(f"JobCheckpointing/{path} contradicts what is said elsewhere")
     if "space_path" in fields and SPACE_BYTES not in kept:
         raise InvalidInput("FileManagement/UserSpace says how large it is: Bytes is missing")
+    if fields.get("min_level", 1) > fields.get("replication", 1):
+        raise OutOfRange("FileManagement/MinimumLevel is above ReplicationLevel")
     return Policy(**fields, requires=tuple(requires)), kept
 
 
@@ -169,6 +171,7 @@ _READERS: Final[Mapping[str, tuple[str, Reader]]] = {
     "ProtocolManagement/Name": ("protocol", _protocol),
     "ProtocolManagement/Parameter": ("", _not_yet),  # the interval of periodic checkpoints
     "FileManagement/ReplicationLevel": ("replication", _number(1, REPLICATION_MAX)),
+    "FileManagement/MinimumLevel": ("min_level", _number(1, REPLICATION_MAX)),
     "FileManagement/UserSpace": ("", _no_text),
     SPACE_BYTES: ("keep_user_bytes", _number(1, SIZE_MAX)),
     "FileManagement/UserSpace/Path": ("space_path", _space_path),

@@ -45,6 +45,7 @@ class JobRecord:
     events: Mapping[str, int] = field(default_factory=dict[str, int])  # counters, by name
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
     replication: int = 1  # copies in as many failure domains
+    min_level: int = 1  # of them before a checkpoint is called complete
 
 
 def render_record(record: JobRecord) -> bytes:
@@ -89,6 +90,7 @@ def _spec(fields: dict[str, Any], jsdl: str) -> JobSpec:
         rollback=policy["rollback"],
         requires=tuple(policy["requires"]),
         replication=int(policy.get("replication", 1)),
+        min_level=int(policy.get("min_level", 1)),
         keep_within_s=int(policy.get("keep_within_s", 0)),
         keep_every_s=int(policy.get("keep_every_s", 0)),
         keep_user_bytes=int(policy.get("keep_user_bytes", 0)),

@@ -5,7 +5,9 @@ from __future__ import annotations
 import pytest
 import trio
 
+from ckptfs.coordinator.api import CheckpointRequest
 from ckptfs.errors import InvalidInput, NotAuthorised, NotFound, OutOfRange, Unsupported
+from ckptfs.model import JobState
 from ckptfs.store.copies_api import NoCopies, VolumeStatus
 from tests.service.kit import OWNER, ROOT, STRANGER, BridgedNode, ScriptedStore, play, world
 from tests.service.test_collecting import FakeSweeper
@@ -129,5 +131,70 @@ def test_an_older_version_goes_when_the_newer_one_has_its_copies(tmp_path, copie
             assert f"{job.id}/1 stays: what replaces it has not all its copies yet" in plan
             copies.stuck = False
             await w.until(lambda: job.versions == [2])
+
+    play(main)
+
+
+def test_a_checkpoint_is_complete_when_there_are_copies_enough(tmp_path, copies):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.service.request_volume(ROOT, "add", "/mnt/b")
+            copies.stuck = True
+            w.service.set_replication(job.id, OWNER, 2, 2)
+            await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            await w.until(lambda: str(job.checkpoint) == "1 copying (1/2)")
+            assert job.state is JobState.RUNNING
+            assert job.id not in w.parts.registry.operations  # copying goes on meanwhile
+            assert job.events["complete"] == 0
+            copies.stuck = False
+            await w.until(lambda: str(job.checkpoint) == "1 complete")
+            assert job.events["complete"] == 1
+
+    play(main)
+
+
+def test_after_the_deadline_it_has_failed_and_the_version_stays(tmp_path, copies):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.service.request_volume(ROOT, "add", "/mnt/b")
+            w.service.set_replication(job.id, OWNER, 2, 2)
+            copies.stuck = True
+            copies.volumes["b"] = VolumeStatus("b", "missing", "b", 0, 0, "/mnt/b", "gone")
+            await w.service.request_checkpoint(job.id, OWNER, CheckpointRequest())
+            before_s = trio.current_time()
+            await w.until(lambda: job.checkpoint.word == "failed")
+            assert 300 <= trio.current_time() - before_s < 310
+            assert job.checkpoint.reason == (
+                "version 1 is kept and can be restarted, but after 300 s it is whole in 1 failure "
+                "domain, not in the 2 of min_level: volume b is missing"
+            )
+            assert job.versions == [1]
+            assert job.events["failed"] == 1
+            w.service.set_replication(job.id, OWNER, 1)  # takes the rest along
+            assert (job.replication, job.min_level) == (1, 1)
+            assert (await w.checkpoint(job)).word == "complete"
+
+    play(main)
+
+
+def test_a_later_checkpoint_ends_the_waiting(tmp_path, copies):
+    async def main():
+        node, store = BridgedNode(), ScriptedStore()
+        async with world(tmp_path, node=node, store=store) as w:
+            job = await w.start()
+            await w.service.request_volume(ROOT, "add", "/mnt/b")
+            w.service.set_replication(job.id, OWNER, 2, 2)
+            copies.stuck = True
+            first = await w.checkpoint(job)
+            second = await w.checkpoint(job)
+            await trio.sleep(1000)
+            assert (first.word, second.word) == ("copying", "failed")
+            for level, least in ((2, 3), (2, 0)):
+                with pytest.raises(OutOfRange):
+                    w.service.set_replication(job.id, OWNER, level, least)
+        async with world(tmp_path, node=node, store=store) as w:
+            assert w.service.job(job.id).min_level == 2
 
     play(main)

@@ -137,6 +137,7 @@ def test_parsers_refuse_with_our_own_errors_alone(text):
         requests.parse_checkpoint,
         requests.parse_restart,
         requests.parse_signal,
+        requests.parse_replication,
         requests.parse_retention,
         requests.parse_volume,
     ):
@@ -225,3 +226,11 @@ def test_volume_commands_that_are_none(text):
 )
 def test_how_copies_are_kept_comes_before_the_directory(text, domain, seal):
     assert requests.parse_volume(text) == requests.VolumeRequest("add", "/mnt/a b", domain, seal)
+
+
+def test_copies_wanted_and_waited_for():
+    assert requests.parse_replication("2") == (2, None)
+    assert requests.parse_replication("3 min=2") == (3, 2)
+    for bad in ("0", "17", "3 min=17", "3 min=x", "3 most=2", "many"):
+        with pytest.raises((InvalidInput, OutOfRange)):
+            requests.parse_replication(bad)

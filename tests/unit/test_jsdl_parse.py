@@ -99,14 +99,15 @@ def block(inner):
 def test_the_space_that_the_user_provides_and_what_is_kept():
     policy = parse(
         after="""<c:JobCheckpointing>
-        <c:FileManagement><c:ReplicationLevel>2</c:ReplicationLevel><c:UserSpace>
+        <c:FileManagement><c:ReplicationLevel>3</c:ReplicationLevel>
+        <c:MinimumLevel>2</c:MinimumLevel><c:UserSpace>
         <c:Path>/home/alice</c:Path><c:Bytes>1000</c:Bytes></c:UserSpace></c:FileManagement>
         <c:Retention><c:KeepWithin>2 days</c:KeepWithin><c:KeepEvery>1hour</c:KeepEvery>
         <c:KeepUserBytes>1000</c:KeepUserBytes></c:Retention></c:JobCheckpointing>"""
     ).policy
     assert (policy.keep_user_bytes, policy.space_path) == (1000, "/home/alice")
     assert (policy.keep_within_s, policy.keep_every_s) == (172800, 3600)
-    assert policy.replication == 2
+    assert (policy.replication, policy.min_level) == (3, 2)
 
 
 @pytest.mark.parametrize(
@@ -135,6 +136,12 @@ def test_periods(text, seconds):
             "<ProtocolManagement><Name>Other</Name></ProtocolManagement>",
             InvalidInput,
             "ProtocolManagement/Name",
+        ),
+        (
+            "<FileManagement><ReplicationLevel>2</ReplicationLevel><MinimumLevel>3</MinimumLevel>"
+            "</FileManagement>",
+            OutOfRange,
+            "MinimumLevel is above",
         ),
         (
             "<FileManagement><ReplicationLevel>17</ReplicationLevel></FileManagement>",
