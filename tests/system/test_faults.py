@@ -15,7 +15,7 @@ from tests.programs.oracles import complaints, last_step
 from tests.programs.table import PYTHON
 
 from .installation import Installation, RunningJob, eventually
-from .watch import UnitWatch, catch, end_process, task_states
+from .watch import UnitWatch, catch, catch_one, end_process, task_states
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
 
@@ -61,6 +61,12 @@ class Victim:
     def visible_versions(self) -> set[int]:
         return {int(name) for name in os.listdir(self.job.path) if name.isdecimal()}
 
+    def begin_checkpoint(self) -> int:
+        """Ask for a version and return its number; one asked for before may have got through."""
+        self.job.wait("state", lambda text: text == "running")
+        self.versions |= self.visible_versions()
+        return int(self.job.write("checkpoint", "1"))
+
     def nothing_half_made(self) -> None:
         """What is listed is whole; what is not whole is not listed."""
         assert os.listdir(self.installation.mount / ".staging") == []
@@ -105,15 +111,18 @@ def outcome_of(victim: Victim, name: str, unfinished: str) -> bool:
 @pytest.mark.parametrize("moment", [*CHECKPOINT_MOMENTS, "thawed", "complete"])
 def test_daemon_killed_during_a_checkpoint(victim, moment):
     job, watch, root = victim.job, victim.watch(), victim.job.root_pid()
-    version = int(job.write("checkpoint", "1"))
     over = lambda: outcome_of(victim, "checkpoint", "saving")  # noqa: E731
-    if moment == "complete":
-        assert catch(over, lambda: False)
-    elif moment == "thawed":
-        assert catch(watch.is_frozen, over)
-        assert catch(lambda: not watch.is_frozen(), lambda: False)
-    else:
-        assert catch(lambda: CHECKPOINT_MOMENTS[moment](victim, watch), over)
+
+    def caught() -> bool:
+        if moment == "complete":
+            return catch(over, lambda: False)
+        if moment == "thawed":
+            return catch(watch.is_frozen, over) and catch(
+                lambda: not watch.is_frozen(), lambda: False
+            )
+        return catch(lambda: CHECKPOINT_MOMENTS[moment](victim, watch), over)
+
+    version = catch_one(victim.begin_checkpoint, caught)
     victim.installation.kill_daemon()
 
     victim.goes_on()
@@ -141,11 +150,16 @@ def test_daemon_killed_during_a_checkpoint(victim, moment):
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_criu_killed_during_a_dump(victim, share):
     job, watch, root = victim.job, victim.watch(), victim.job.root_pid()
-    version = int(job.write("checkpoint", "1"))
     over = lambda: outcome_of(victim, "checkpoint", "saving")  # noqa: E731
-    assert catch(lambda: watch.criu("dump"), over)
-    if share:
-        assert catch(lambda: victim.staged_bytes() > share * (MEBIBYTES << 20), over)
+    version = catch_one(
+        victim.begin_checkpoint,
+        lambda: (
+            catch(lambda: watch.criu("dump"), over)
+            and (
+                not share or catch(lambda: victim.staged_bytes() > share * (MEBIBYTES << 20), over)
+            )
+        ),
+    )
     killed = watch.criu("dump")
     for pid in killed:
         end_process(pid)
@@ -179,11 +193,15 @@ RESTART_MOMENTS: dict[str, RestartMoment] = {
 def test_daemon_killed_during_a_restart(victim, moment):
     job, watch = victim.job, victim.watch()
     victim.versions.add(job.checkpoint())
-    job.kill()
-    eventually(lambda: not watch.members(), "all processes are gone")
-    version = job.write("restart", "latest")
     over = lambda: outcome_of(victim, "restart", "rebuilding")  # noqa: E731
-    assert catch(lambda: RESTART_MOMENTS[moment](victim, watch), over)
+
+    def begin() -> str:
+        job.kill()
+        eventually(lambda: not watch.members(), "all processes are gone")
+        return job.write("restart", "latest")
+
+    caught = lambda: catch(lambda: RESTART_MOMENTS[moment](victim, watch), over)  # noqa: E731
+    version = catch_one(begin, caught)
     victim.installation.kill_daemon()
     victim.installation.start()
 

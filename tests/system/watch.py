@@ -8,9 +8,13 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
+
+T = TypeVar("T")
 
 LOOK_S = 0.0005  # between two looks; the phases to hit last from 5 ms up
 OVER_EVERY = 100  # looks
+ATTEMPTS = 20  # for a moment that passes between two looks; on an idle machine the first will do
 
 
 def cgroup_top() -> Path:
@@ -116,6 +120,18 @@ def catch(
         assert time.monotonic() < deadline, "neither came"
         time.sleep(LOOK_S)
     return True
+
+
+def catch_one(begin: Callable[[], T], caught: Callable[[], bool]) -> T:
+    """Begin until the moment is *caught*; return what the last *begin* returned.
+
+    A moment of a few milliseconds passes unseen when the machine gives this process no turn.
+    """
+    for _ in range(ATTEMPTS):
+        begun = begin()
+        if caught():
+            return begun
+    raise AssertionError(f"the moment was never seen in {ATTEMPTS} attempts")
 
 
 def end_process(pid: int) -> None:
