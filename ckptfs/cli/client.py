@@ -204,12 +204,12 @@ class Mount:
         try:
             yield
         except NotAuthenticated as error:
-            job, _, rest = relative.partition("/")
-            if job == "ctl" and rest:
-                path = self.root / relative
+            job = relative.partition("/")[0]
+            path = str(self.root / relative)
+            if not str(error).startswith(path) or not job:
+                raise  # the service's own sentence, which names what is in the way
+            if job == "ctl":
                 raise NotAuthenticated(f"only root may use {path}: use sudo") from error
-            if job in {"", "ctl"}:
-                raise
             raise NotAuthenticated(
                 f"{job} is not yours: only its owner and root may look into it or command it"
             ) from error

@@ -107,12 +107,18 @@ def test_descriptors_are_closed_also_after_an_error(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("place", "said"), [("ctl/gc", "use sudo"), ("heat.1/ctl/kill", "heat.1 is not yours")]
+    ("place", "sentence", "said"),
+    [
+        ("ctl/gc", "{path}: permission denied", "use sudo"),
+        ("heat.1/ctl/kill", "{path}: permission denied", "heat.1 is not yours"),
+        ("ctl/submit", "the owner may not run /etc/passwd", "may not run /etc/passwd"),
+        ("heat.1/ctl/restart", "the owner may not write /out", "may not write /out"),
+    ],
 )
-def test_who_is_kept_out_is_told_who_may(tmp_path, place, said):
+def test_who_is_kept_out_is_told_by_whom(tmp_path, place, sentence, said):
     class Locked(KernelFiles):
         def write(self, path, text):
-            raise NotAuthenticated(f"{path}: permission denied")
+            raise NotAuthenticated(sentence.format(path=path))
 
     with pytest.raises(NotAuthenticated, match=said):
         Mount(tmp_path, Locked()).write(place, "1")
