@@ -123,6 +123,8 @@ class SealedFile:
     def read(self, offset: int, size: int) -> bytes:
         """Return plain bytes, fewer only at the end.  Raises Corrupt, OSError."""
         end, step = min(offset + size, self.header.plain_size), self.header.frame_size
+        if not self.header.plain_size:
+            return self.frame(0)  # nothing, but proved to be nothing
         parts: list[bytes] = []
         while offset < end:
             number, start = divmod(offset, step)

@@ -8,10 +8,7 @@ import errno
 import os
 import shutil
 
-import blake3
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from ckptfs.errors import Busy, Corrupt, KeyMissing
 from ckptfs.store import key_wrapping, sealed_volume
@@ -20,34 +17,13 @@ from ckptfs.store.copy_volume import CopyVolume, piece_path
 from ckptfs.store.key_documents import decode_key, encode_key
 from ckptfs.store.keyring import KeyRing
 from ckptfs.store.sealed_volume import SealedVolume
-from ckptfs.store.sealing import DIGEST_SIZE, HEADER_SIZE
 from ckptfs.store.syscalls import Syscalls
+from tests.contract.sealed_kit import AlicesVolume, change, flip
 from tests.contract.volume_suite import NAME, OTHER, VolumeSuite
 from tests.store_kit import MIB, Cut, FaultyCalls, broken, noise
 
 HEAD = Piece("heads", "heat.42@7")
 TEXT = b"all work and no play " * 1000
-
-
-class AlicesVolume(SealedVolume):
-    """What is put into it is alice's."""
-
-    def put(self, kind, name, data, owner="alice"):
-        super().put(kind, name, data, owner)
-
-
-@pytest.fixture
-def keys(tmp_path, monkeypatch):
-    monkeypatch.setattr(key_wrapping, "SCRYPT_LOG2N", 4)
-    (tmp_path / "store/keys").mkdir(parents=True)
-    ring = KeyRing(tmp_path / "store", Syscalls())
-    for owner in ("alice", "bob"):
-        ring.create(
-            owner,
-            [lambda key: key_wrapping.wrap_for_passphrase(key, "correct horse battery")],
-            replacing=False,
-        )
-    return ring
 
 
 @pytest.fixture(params=["compress", "encrypt"])
@@ -63,32 +39,11 @@ def volume(tmp_path, keys, seal):
     return made
 
 
-@pytest.fixture
-def encrypted(tmp_path, keys):
-    (tmp_path / "e").mkdir()
-    made = AlicesVolume(tmp_path / "e", Syscalls(), "rack2", "encrypt", keys)
-    made.claim("a store")
-    return made
-
-
 def stranger(volume, tmp_path, name="stranger"):
     """The same volume, seen from a store that has none of the keys."""
     (tmp_path / name / "keys").mkdir(parents=True)
     ring = KeyRing(tmp_path / name, Syscalls())
     return SealedVolume(volume.directory, Syscalls(), "rack2", volume.seal, ring)
-
-
-def change(path, edit):
-    path.chmod(0o600)
-    data = bytearray(path.read_bytes())
-    path.write_bytes(edit(data) or data)
-
-
-def flip(at):
-    def edit(data):
-        data[at] ^= 1
-
-    return edit
 
 
 class TestSealedVolume(VolumeSuite):
@@ -188,77 +143,6 @@ class TestSealedVolume(VolumeSuite):
             lockless.prove(Piece("manifests", OTHER))
         with pytest.raises(Corrupt, match="renamed"):
             volume.get("manifests", OTHER, 10)
-
-
-def test_who_knows_the_format_still_cannot_alter_what_is_encrypted(encrypted):
-    """The checksum is not keyed: an enemy makes it right.  The frames still refuse."""
-    data = noise(3 * MIB)
-    encrypted.put("tables", NAME, data)
-    path = encrypted.path("tables", NAME)
-    good = path.read_bytes()
-    frame = MIB + 16
-
-    def swapped(sealed):
-        first, second = (
-            slice(HEADER_SIZE, HEADER_SIZE + frame),
-            slice(HEADER_SIZE + frame, HEADER_SIZE + 2 * frame),
-        )
-        sealed[first], sealed[second] = sealed[second], sealed[first]
-
-    def salted(sealed):
-        sealed[40] ^= 1
-
-    for edit in (swapped, flip(HEADER_SIZE + 5), flip(HEADER_SIZE + frame - 1), salted):
-        path.chmod(0o600)
-        path.write_bytes(good)
-        change(path, edit)
-        body = path.read_bytes()[:-DIGEST_SIZE]
-        path.write_bytes(body + blake3.blake3(body).digest())
-        encrypted.prove(Piece("tables", NAME))
-        with pytest.raises(Corrupt, match="altered"):
-            encrypted.get("tables", NAME, 4 * MIB)
-    path.write_bytes(good)
-    assert encrypted.get("tables", NAME, 4 * MIB) == data
-
-
-@pytest.mark.parametrize("kind", ["compress", "encrypt"])
-def test_any_bytes_at_all_are_the_object_or_refused(tmp_path, keys, kind):
-    (tmp_path / "f").mkdir()
-    volume = AlicesVolume(tmp_path / "f", Syscalls(), "d", kind, keys)
-    volume.claim("s")
-    plain = noise(5000) + bytes(5000)
-    volume.put("tables", NAME, plain)
-    path = volume.path("tables", NAME)
-    good = path.read_bytes()
-    path.chmod(0o600)
-    seen = set()
-
-    @settings(max_examples=400, deadline=None, database=None)
-    @given(
-        st.lists(
-            st.tuples(st.integers(0, len(good) - 1), st.integers(0, 40), st.binary(max_size=40)),
-            max_size=4,
-        ),
-        st.booleans(),
-    )
-    def check(edits, is_enemy):
-        data = bytearray(good)
-        for at, size, new in edits:
-            data[at : at + size] = new
-        if is_enemy:  # who makes the checksum right
-            data[-DIGEST_SIZE:] = blake3.blake3(bytes(data[:-DIGEST_SIZE])).digest()
-        path.write_bytes(data)
-        try:
-            read = volume.get("tables", NAME, 1 << 20)
-        except (Corrupt, KeyMissing) as error:
-            seen.add(type(error))
-            return
-        seen.add(bytes)
-        if kind == "encrypt":
-            assert read == plain  # of a compressed one the manifest has to say it
-
-    check()
-    assert {Corrupt, bytes} <= seen
 
 
 def test_each_owner_has_a_key_and_it_lies_beside_the_copies(encrypted, keys, tmp_path):
