@@ -151,6 +151,7 @@ class Fleet:
             listing, readonly, free = await within(LOOK_S, attached.turn, look, name)
         except (CkptfsError, OSError) as error:
             self.failed(name, error)
+            self.volumes[name].listed_s = -FRESH_S  # listed anew as soon as it can be
             return
         if listing is not None:
             attached.listing, attached.listed_s = listing, now_s
