@@ -9,10 +9,12 @@ from pathlib import Path
 from ckptfs.store.store import open_store
 from tools.benchlib import machine
 from tools.benchlib.compare import HEAD, Side, _row
+from tools.benchlib.liveness import live_bytes
 from tools.benchlib.machine import Job
 from tools.benchlib.plot import height
 from tools.benchlib.programs import PROGRAMS, write_program
 from tools.benchlib.rows import GOALS, PAGE, Found, page_hashes, results, table
+from tools.benchlib.slack import savings
 from tools.benchlib.synthetic import JOB, Size, build
 
 BENCH = Path(__file__).parents[2] / "tools" / "bench"
@@ -115,6 +117,21 @@ def test_pages_that_are_all_zero_or_of_no_image_do_not_count_as_changed(tmp_path
     (tmp_path / "pages-1.img").write_bytes(page + bytes(PAGE) + page + b"z")
     assert len(list(page_hashes(tmp_path))) == 3
     assert len(set(page_hashes(tmp_path))) == 2
+
+
+def test_compaction_would_take_packs_under_half_alive_alone():
+    assert savings([(100, 49), (100, 50), (10, 0), (7, 7)]) == (217, 106, 61, 49)
+    assert savings([]) == (0, 0, 0, 0)
+
+
+def test_liveness_is_what_the_manifests_name(tmp_path):
+    build(tmp_path / "store", Size(versions=3, packs=30, extents=1200, dead=2))
+    found = live_bytes(tmp_path / "store")
+    assert len(found) == 30 + 2 + 1
+    assert sum(alive == 0 for _, alive in found) == 3
+    # a version refers to its ten packs and to those of the one before, as many pages of each;
+    # the first has none before it and names its own under two numbers
+    assert {alive for _, alive in found} == {0, 20 * PAGE}
 
 
 def test_help_names_both_measurements():

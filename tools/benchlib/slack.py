@@ -1,0 +1,64 @@
+"""tools/bench slack: what whole packs cost when most of their pages are dead.
+
+Each program runs by itself, a version a second; then its retention keeps the last few and the
+collector takes what no version needs.  What is left are packs, some of them nearly dead: how much
+would be saved by copying the live pages of those under half alive, and what would that copy?
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from . import machine
+from .machine import CKPTFS, ROOT
+from .programs import PROGRAMS, write_program
+
+LOOKER = Path(__file__).with_name("liveness.py")
+DIRTYING_S = 1.0
+HALF = 0.5
+
+
+def savings(packs: Sequence[tuple[int, int]]) -> tuple[int, int, int, int]:
+    """Return bytes (stored, alive, freed by compaction, copied by it).  Pure."""
+    sparse = [(size, alive) for size, alive in packs if alive < HALF * size]
+    return (
+        sum(size for size, _ in packs),
+        sum(alive for _, alive in packs),
+        sum(size - alive for size, alive in sparse),
+        sum(alive for _, alive in sparse),
+    )
+
+
+def _measure(base: Path, program: str, arguments: argparse.Namespace) -> tuple[int, int, int, int]:
+    work = base / program
+    work.mkdir()
+    with (
+        machine.mounted(work) as mount,
+        machine.job(mount, work, write_program(work, program, arguments.mib)) as job,
+    ):
+        for _ in range(arguments.versions):
+            machine.run(CKPTFS, "checkpoint", job.id)
+            time.sleep(DIRTYING_S)
+        (job.directory / "ctl" / "retention").write_text(f"keep_last {arguments.keep}\n")
+        machine.run(CKPTFS, "gc")
+        looked = machine.run(ROOT / ".venv/bin/python", LOOKER, work / "store")
+    return savings([(size, alive) for size, alive in json.loads(looked)])
+
+
+def slack(arguments: argparse.Namespace) -> None:
+    """Measure each program in a store of its own."""
+    print(f"{arguments.mib} MiB, {arguments.versions} versions, the last {arguments.keep} kept; MB")
+    print(f"{'':12}{'stored':>8}{'alive':>8}{'freed':>8}{'copied':>8}{'saved':>8}")
+    with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
+        base = Path(text)
+        base.chmod(0o755)
+        for program in arguments.programs or PROGRAMS:
+            found = _measure(base, program, arguments)
+            share = 100 * found[2] / found[0]
+            cells = "".join(f"{value / 1e6:8.0f}" for value in found)
+            print(f"{program:12}{cells}{share:7.0f} %", flush=True)
