@@ -105,6 +105,7 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
     )
     name = socket.gethostname().partition(".")[0] or "localhost"
     agent = Agent(name, paths, agents, hidden=[settings.mountpoint])
+    agent.keep_spare()
     sweep = Sweep(
         store.garbage,
         wall_s=time.time,

@@ -8,8 +8,6 @@ cgroup or namespaces, and its own end harms no job.
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -24,7 +22,6 @@ from . import facts as node_facts
 from .api import Exit, Prepared, Process
 from .cgroup import remove_cgroup, unit_cgroup
 from .client import SupervisorClient, connect
-from .isolation import decode_failure
 from .orders import Launch, store_launch
 from .records import open_file_from, prepared_from, process_from, to_json
 from .rundir import (
@@ -37,12 +34,11 @@ from .rundir import (
     remove_run,
     unit_paths,
 )
+from .starting import Spare, start_supervisor
 
-START_TIMEOUT_S = 30.0  # measured 0.15 s; the rest is for a machine that swaps
 ANSWER_TIMEOUT_S = 60.0  # for requests that involve no checkpointer
 _CLEARED_UP_S = 5.0  # a supervisor that was let down has ended 10 ms later
 _TRANSLIB = "criu"
-_PACKAGE_ROOT = Path(__file__).resolve().parents[2]
 
 ExitCallback = Callable[[JobId, UnitName, Exit | None], None]
 LoadedCallback = Callable[[JobId, UnitName], None]
@@ -171,7 +167,12 @@ class Agent:
         self._callbacks: list[ExitCallback] = []
         self._loaded: list[LoadedCallback] = []
         self._ready: dict[tuple[JobId, UnitName], SupervisedUnitPort] = {}
+        self._spare = Spare()
         self._here = node_facts.node_facts()
+
+    def keep_spare(self) -> None:
+        """Have a supervisor started before it is needed, from now on."""
+        self._nursery.start_soon(self._spare.keep)
 
     def unit_paths(self, job: JobId, unit: UnitName) -> UnitPaths:
         """Return where a unit's files are, its default stdout and stderr among them."""
@@ -282,7 +283,7 @@ class Agent:
         await _require_unserved(launch.paths)
         self._lay_out(launch)
         try:
-            await _start_supervisor(launch)
+            await start_supervisor(launch.paths.run, self._spare)
             port = await self._connect(job, unit)
             if port is None:
                 raise CannotRun("the unit's supervisor ended at once")
@@ -367,32 +368,3 @@ async def _require_unserved(paths: UnitPaths) -> None:
     if client is not None:
         await client.aclose()
         raise Busy("the unit is running")
-
-
-def _supervisor_environment() -> dict[str, str]:
-    """Return what a supervisor, and through it criu, needs of our environment, no more."""
-    kept = {
-        name: os.environ[name] for name in ("PATH", "LANG", "CKPTFS_CRIU") if name in os.environ
-    }
-    return {**kept, "PYTHONPATH": str(_PACKAGE_ROOT), "PYTHONDONTWRITEBYTECODE": "1"}
-
-
-async def _start_supervisor(launch: Launch) -> None:
-    """Start the supervisor and wait for its line.  Raises what it reports."""
-    log = launch.paths.run / "supervisor.log"
-    with log.open("ab") as stderr, trio.fail_after(START_TIMEOUT_S):
-        done = await trio.run_process(
-            [sys.executable, "-m", "ckptfs.node.supervisor", str(launch.paths.run)],
-            stdin=subprocess.DEVNULL,
-            capture_stdout=True,
-            stderr=stderr,
-            check=False,
-            cwd="/",
-            env=_supervisor_environment(),
-        )
-    answer: bytes = done.stdout.strip()
-    if answer == b"ready":
-        return
-    if not answer.startswith(b"["):
-        raise CannotRun(f"the unit's supervisor failed: see {log}")
-    raise decode_failure(answer)

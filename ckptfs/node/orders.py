@@ -11,6 +11,10 @@ from ..model import JobSpec
 from .records import Json, spec_from, to_json
 from .rundir import LogView, UnitPaths, make_directory
 
+# The argument of a supervisor that is not told yet; long enough for the run directory to be written
+# over it (ps, /proc/PID/cmdline).
+SPARE = f"--spare{' ' * 120}"
+
 
 @dataclass(frozen=True, slots=True)
 class Launch:

@@ -9,17 +9,19 @@ or a JSON list of error class and sentence.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 from pathlib import Path
 
 from ..errors import CkptfsError
+from . import syscalls
 from .cgroup import make_cgroup, remove_cgroup
 from .isolation import Holder, kill_holder, spawn_holder
 from .launch import Program, encode_failure
 from .mounts import MountPlan
 from .oom import be_spared
-from .orders import Launch, load_launch
+from .orders import SPARE, Launch, load_launch
 from .rundir import make_directory
 
 
@@ -53,10 +55,30 @@ def answer(line: bytes) -> None:
     os.close(null)
 
 
+def wait_for_unit() -> Path | None:
+    """Be a spare: import all, then read the run directory from stdin.  None: it was closed."""
+    importlib.import_module("ckptfs.node.service")  # what takes its time
+
+    name = sys.stdin.readline().rstrip("\n")
+    null = os.open("/dev/null", os.O_RDWR)
+    os.dup2(null, 0)
+    os.close(null)
+    if not name:
+        return None
+    log = os.open(f"{name}/supervisor.log", os.O_WRONLY | os.O_APPEND | os.O_NOFOLLOW)
+    os.dup2(log, 2)
+    os.close(log)
+    syscalls.rename_argument(SPARE.encode(), os.fsencode(name))
+    return Path(name)
+
+
 def main(argv: list[str]) -> int:
-    """Run the supervisor; *argv* holds the run directory.  Returns the exit status."""
+    """Run the supervisor; *argv* holds the run directory, or `SPARE`.  Returns the exit status."""
+    run = wait_for_unit() if argv[0] == SPARE else Path(argv[0])
+    if run is None:
+        return 0
     detach()
-    launch = load_launch(Path(argv[0]) / "launch.json")
+    launch = load_launch(run / "launch.json")
     try:
         holder = start_holder(launch)
     except (CkptfsError, OSError) as bad:

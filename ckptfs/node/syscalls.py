@@ -90,3 +90,16 @@ def set_thread_fs_ids(uid: int, gid: int, groups: tuple[int, ...]) -> None:
     now = _libc.syscall(_SYS["setfsuid"], ctypes.c_uint32(0xFFFFFFFF))
     if now != uid:
         raise PermissionError(1, f"the file system uid is {now}, not {uid}")
+
+
+def rename_argument(old: bytes, new: bytes) -> None:
+    """Write *new* over our last argument *old*, for ps(1) to see; nothing when it is too long.
+
+    proc(5): ``arg_start`` and ``arg_end`` are fields 48 and 49 of /proc/self/stat.
+    """
+    with open("/proc/self/stat", "rb") as file:
+        fields = file.read().rpartition(b")")[2].split()
+    end = int(fields[49 - 3])
+    start = end - len(old) - 1
+    if len(new) <= len(old) and ctypes.string_at(start, len(old)) == old:
+        ctypes.memmove(start, new.ljust(len(old) + 1, b"\0"), len(old) + 1)

@@ -172,7 +172,7 @@ class BlockLoader:
         return data
 
     def _gather(self, manifest: Manifest, places: U32, rows: U8, *, fresh: bool) -> None:
-        if places[0] != 0 and (np.diff(places.astype(np.int64)) == 1).all():  # one run: no copy
+        if places[0] != 0 and (places[1:] == places[:-1] + 1).all():  # one run: no copy
             pack = self._packs.get(manifest.packs[int(places[0]) // PACK_PAGES])
             pack.read_into(rows.reshape(-1).data, int(places[0]) % PACK_PAGES, fresh=fresh)
             return

@@ -25,6 +25,7 @@ from .programs import write_program
 
 STEP_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.001
+REST_S = 2.0  # what either side does after a restart (unmapping, the next supervisor) is over then
 PLAIN, OURS, LAZY = "criu restore", "ckptfs restart", "ckptfs, lazy"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
@@ -69,6 +70,7 @@ def _prepared(job: Job, size: int, *, cold: bool) -> None:
     """Make both sides begin with the same file, and with the same caches."""
     os.truncate(job.gaps, size)
     os.sync()
+    time.sleep(REST_S)
     if cold:
         DROP_CACHES.write_text("3\n")
 
