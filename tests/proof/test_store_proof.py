@@ -12,7 +12,9 @@ from .calls import ProofCalls, strangers
 from .crashes import explore
 from .damage import try_damage
 from .faults import strike
+from .full import fill_up
 from .index_damage import try_index_damage
+from .killed import kill_services, kill_users
 from .machine import play
 from .scenarios import SCENARIOS
 
@@ -35,7 +37,8 @@ async def test_power_lost_anywhere(name, tried):
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_call_that_fails(name, tried):
-    tried["failed system calls"] += await strike(name, most=FAULTS, works=WORKS)
+    most = FAULTS // 4 if SCENARIOS[name].scale > 1 else FAULTS
+    tried["failed system calls"] += await strike(name, most=most, works=WORKS)
 
 
 @pytest.mark.slow
@@ -51,6 +54,25 @@ async def test_the_catalog_damaged(tried):
 @pytest.mark.slow
 def test_random_histories(tried):
     tried["steps of random histories"] += play(examples=25, steps=30)
+
+
+@pytest.mark.slow
+async def test_a_process_killed_again_and_again(tried):
+    tried["killed processes"] += await kill_users(rounds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.fuse
+@pytest.mark.criu
+def test_the_service_killed_again_and_again(tried):
+    """Also in system/test_faults.py, at more moments of a checkpoint and a restart."""
+    tried["killed services under a real job"] += kill_services(rounds=3)
+
+
+@pytest.mark.slow
+@pytest.mark.root
+async def test_a_disk_filled_in_every_phase(tried):
+    tried["disks filled to the last block"] += await fill_up()
 
 
 class ForgetsDirectories(ProofCalls):

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import os
 import sys
 import time
 from collections import Counter
@@ -17,7 +18,11 @@ from collections.abc import Callable, Iterator, Sequence
 
 import trio
 
-from . import crashes, damage, faults, index_damage, machine
+from ckptfs.doctor.checks import Need
+from ckptfs.doctor.gate import require
+from ckptfs.errors import CannotRun
+
+from . import crashes, damage, faults, full, index_damage, killed, machine
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
@@ -48,11 +53,24 @@ def try_histories(seed: int) -> Iterator[Tried]:
         yield "steps", machine.play(seed=seed * 10 + number, examples=30, steps=50)
 
 
+def try_kills(seed: int) -> Iterator[Tried]:
+    """Kill processes and services."""
+    yield "processes", trio.run(lambda: killed.kill_users(seed=seed, rounds=20))
+    yield "services", killed.kill_services(seed=seed, rounds=14)
+
+
+def try_full_disks(seed: int) -> Iterator[Tried]:
+    """Fill a disk in every phase."""
+    yield "phases", trio.run(lambda: full.fill_up(seed=seed))
+
+
 PARTS: dict[str, Part] = {
     "crashes": try_crashes,
     "faults": try_faults,
     "damage": try_damages,
     "histories": try_histories,
+    "kills": try_kills,
+    "full": try_full_disks,
 }
 
 
@@ -74,6 +92,10 @@ def arguments(argv: Sequence[str]) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Torture the store; return the exit code."""
     wanted = arguments(sys.argv[1:] if argv is None else argv)
+    refuse = why_not(wanted.parts.split(","))
+    if refuse:
+        print(f"torture: {refuse}", file=sys.stderr)
+        return 2
     logging.disable(logging.CRITICAL)  # what the faults make the store say is not news
     seed = int(time.time()) % 1_000_000 if wanted.seed is None else wanted.seed
     ends_s = time.monotonic() + wanted.minutes * 60
@@ -86,6 +108,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     for part, count in sorted(tried.items()):
         print(f"{count:9} {part}")
     return code
+
+
+def why_not(parts: Sequence[str]) -> str:
+    """Return why a part cannot run on this machine, or nothing."""
+    try:
+        if "kills" in parts:
+            require(Need.MOUNT, Need.CHECKPOINT)
+    except CannotRun as error:
+        return f"{error} (without that: --parts without kills)"
+    if "full" in parts and os.geteuid():
+        return "only root can fill a disk of its own (without that: --parts without full)"
+    return ""
 
 
 def run_part(part: str, seed: int, ends_s: float, tried: Counter[str]) -> int:
