@@ -17,7 +17,7 @@ import trio
 
 from ..catalog import jobs as catalog_jobs
 from ..catalog.connection import Connection
-from ..errors import Busy, CkptfsError, NotFound
+from ..errors import Busy, CkptfsError, Exists, NotFound
 from ..ids import JobId, UnitName, Version
 from ..jobs.directory import JobsDirectory
 from ..jobs.lifecycle import MOVING
@@ -135,10 +135,30 @@ class Registry:
         self._index(record)
 
     def create(self, job: Job) -> None:
-        """Make a new job durable.  Raises Exists, StoreFull, Degraded."""
+        """Make a new job durable, or leave no trace of it.  Raises Exists, StoreFull, Degraded."""
         record = self.record_of(job)
-        self.directory.create(record)
-        self._index(record)
+        try:
+            self.directory.create(record)
+            self._index(record)
+        except Exists:
+            raise  # somebody else's
+        except CkptfsError:
+            self.directory.remove(job.id)
+            raise
+
+    def withdraw(self, job: JobId) -> None:
+        """Undo `create` and `add` of a job that could not be started: its number alone is used."""
+        self.drop(job)
+        self.release(job)
+        self.directory.remove(job)
+        self.unindex(job)
+
+    def unindex(self, job: JobId) -> None:
+        """Take a job that is gone out of the index; the records are the truth."""
+        try:
+            catalog_jobs.remove_job(self.db, job)
+        except CkptfsError as error:
+            log.error("%s stays in the catalog: %s", job, error)
 
     def save_later_if_full(self, job: Job) -> None:
         """`save`, but a full disk is only noted: what happened has happened."""

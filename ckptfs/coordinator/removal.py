@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 
-from ..catalog import jobs as catalog_jobs
 from ..errors import Busy, CkptfsError, Corrupt, NotEmpty, NotFound
 from ..ids import JobId
 from ..jobs.lifecycle import refusal
@@ -58,10 +57,7 @@ class Removal:
         if not self._put_away(job):
             self._destroy(job_id, job.logs_shown_as)
         registry.drop(job_id)
-        try:
-            catalog_jobs.remove_job(self._parts.db, job_id)
-        except CkptfsError as error:  # an index entry; the record is the truth
-            log.error("%s stays in the catalog: %s", job_id, error)
+        registry.unindex(job_id)
 
     def _put_away(self, job: Job) -> bool:
         """Whether versions of *job* can still be brought back; in doubt they can."""

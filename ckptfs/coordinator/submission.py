@@ -51,9 +51,7 @@ class Submissions:
         try:
             await self._start(job)
         except BaseException:
-            self._parts.registry.drop(job.id)
-            self._parts.registry.release(job.id)
-            self._parts.directory.remove(job.id)
+            self._parts.registry.withdraw(job.id)
             raise
         return job.id
 

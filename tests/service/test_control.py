@@ -14,6 +14,7 @@ from ckptfs.errors import (
     NotEmpty,
     NotFound,
     OutOfRange,
+    StoreFull,
     Unsupported,
 )
 from ckptfs.ids import JobId
@@ -50,6 +51,25 @@ def test_a_program_that_does_not_start_leaves_no_job(tmp_path):
             assert w.service.jobs() == ()
             assert not w.parts.registry.operations
             assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["counter"]
+            assert w.parts.db.number("SELECT count(*) FROM jobs") == 0
+
+    play(main)
+
+
+def test_a_job_that_cannot_be_indexed_leaves_no_record(tmp_path, monkeypatch):
+    def full(*_: object, **__: object) -> None:
+        raise StoreFull("no space is left for the catalog")
+
+    async def main():
+        async with world(tmp_path) as w:
+            with monkeypatch.context() as patched:
+                patched.setattr("ckptfs.catalog.jobs.save_job", full)
+                with pytest.raises(StoreFull):
+                    await w.start()
+            assert w.service.jobs() == ()
+            assert not w.parts.registry.operations
+            assert [path.name for path in (tmp_path / "jobs").iterdir()] == ["counter"]
+            assert (await w.start()).id == "heat.2"
 
     play(main)
 
