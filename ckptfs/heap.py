@@ -17,7 +17,9 @@ KEPT: Final = 48 << 20  # bytes at the end of the heap
 SETTINGS: Final[Mapping[int, int]] = {
     -1: KEPT,  # M_TRIM_THRESHOLD
     -2: 8 << 20,  # M_TOP_PAD: grow in steps of this
-    -3: 32 << 20,  # M_MMAP_THRESHOLD, the largest there is: no mapping of its own below
+    # M_MMAP_THRESHOLD: writes of 1 MiB come from the heap; tables, which grow, get a mapping of
+    # their own, which the kernel moves and takes back whole
+    -3: 2 << 20,
 }
 
 

@@ -91,9 +91,9 @@ class Committer:
         self._claims.claim(self._session.session_id, manifest_id)
         if not self._volume.has("manifests", manifest_id):
             self._manifest = manifest_id  # ours to remove; an equal version before us keeps its own
-        self._twice(lambda: self._volume.put("tables", manifest_id, table))
+        self._twice(lambda: self._volume.put_pieces("tables", manifest_id, table))
         self._twice(lambda: self._volume.put("manifests", manifest_id, body))
-        return manifest_id, len(body) + len(table)
+        return manifest_id, len(body) + sum(map(len, table))
 
     def _fill(self, head: Head, stored: Sequence[StoredFile], manifest: str, written: int) -> Head:
         files = tuple(

@@ -83,13 +83,15 @@ class Deduplicator:
         self._index = PageIndex(seed)
         self._files: dict[tuple[str, str], KnownFile] = {}
 
-    def learn(self, known: Known) -> None:
+    def learn(self, known: Known, expect_pages: int) -> None:
         """Take in the version before.  Once, before the first block.
+
+        *expect_pages*: of this version; room that is not needed is never touched.
 
         Its hashes are kept once, in the index, and compared with from there.
         """
         pages = sum(len(file.places) for file in known.files.values())
-        self._index.reserve(pages + pages // 3)
+        self._index.reserve(max(pages + pages // 3, expect_pages))
         for key, file in known.files.items():
             self._files[key] = KnownFile(*self._index.add(file.hashes, file.places))
 

@@ -75,6 +75,11 @@ class HashRing:
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
 
+    @property
+    def pending_bytes(self) -> int:
+        """Bytes in slots that are not free, rounded up to whole slots."""
+        return (SLOTS - len(self._free)) * BLOCK
+
     def new_stream(self) -> int:
         """Return a number for a file."""
         return next(self._numbers)
@@ -133,7 +138,7 @@ class HashRing:
         pending = self._pending.popleft()
         pages = page_count(pending.size)
         rows = self._blocks[slot][: pages * PAGE].reshape(pages, PAGE)
-        pending.done([rows], digest, self._hashes[slot][:pages].copy())
+        pending.done([rows], digest, self._hashes[slot][:pages])
         self._free.append(slot)
 
     def _gone(self) -> CkptfsError:
@@ -175,6 +180,11 @@ class RingHashing:
         self._bound: HashRing | None = None
         self._asked: set[int] = set()  # streams that the worker knows
         self._small: dict[int, bytes] = {}  # digests of files that it does not
+
+    @property
+    def pending_bytes(self) -> int:
+        """See Hashing.  Those of other versions count as well."""
+        return self._bound.pending_bytes if self._bound is not None else 0
 
     def begin(self) -> int:
         """See Hashing."""

@@ -17,7 +17,8 @@ import numpy as np
 
 from .pages import PAGE, U8, U64, block_digest, hash_pages, page_count
 
-# rows of 4096 bytes (the last filled up with zeros), digest of the block, one hash per row
+# Rows of 4096 bytes (the last filled up with zeros), digest of the block, one hash per row; rows
+# and hashes are good until it returns.
 Done = Callable[[Sequence[U8], bytes, U64], None]
 
 
@@ -26,6 +27,11 @@ class Hashing(Protocol):
 
     A *stream* is one file: its blocks count for the digest of the whole as well.
     """
+
+    @property
+    def pending_bytes(self) -> int:
+        """At most so many bytes were taken and not yet answered.  Any thread."""
+        ...
 
     def begin(self) -> int:
         """Return the number of a new stream."""
@@ -71,6 +77,11 @@ class HereHashing:
         self._seed = seed
         self._streams: dict[int, blake3.blake3] = {}
         self._numbers = itertools.count(1)
+
+    @property
+    def pending_bytes(self) -> int:
+        """See Hashing."""
+        return 0
 
     def begin(self) -> int:
         """See Hashing."""

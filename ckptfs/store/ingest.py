@@ -22,6 +22,7 @@ from .commit import Committer
 from .dedup import Deduplicator, Known
 from .hashing import Hashing
 from .packs import PackSet, failed_inside, failure_of
+from .pages import PAGE
 from .pipeline import Flow, WorkThread
 from .space import Promise
 from .stream import FileStream, StoredFile
@@ -213,7 +214,8 @@ class VersionIngest:
     def count(self, size: int) -> None:
         """Count bytes taken, and see that the promise covers them.  Raises StoreFull."""
         self._taken += size
-        self._promise.ensure(self._packs.taken_bytes + self.flow.in_flight + self.buffered_bytes)
+        queued = self.flow.in_flight + self._hasher.pending_bytes + self.buffered_bytes
+        self._promise.ensure(self._packs.taken_bytes + queued)
 
     def feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         """Queue bytes of a streamed file."""
@@ -240,7 +242,7 @@ class VersionIngest:
         known = load_known()
         self._committer.known_packs, self._committer.parent = known.packs, known.version
         self._packs.number_from(len(known.packs))
-        self._dedup.learn(known)
+        self._dedup.learn(known, self._promise.reserved_bytes // PAGE)
 
     def _stream(self, file: StagedFile) -> FileStream:
         return FileStream(self._dedup, self._hasher, file.unit, file.name, self._guard)

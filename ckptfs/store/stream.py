@@ -19,7 +19,7 @@ import numpy as np
 
 from .dedup import Deduplicator
 from .hashing import Hashing
-from .pages import BLOCK, BLOCK_PAGES, PAGE, U8, U32, U64, Bytes
+from .pages import BLOCK, PAGE, U8, U32, U64, Bytes
 from .pipeline import Step
 
 PART_MIN = 16 * PAGE  # smaller pieces are gathered: each costs some calls
@@ -36,6 +36,32 @@ class StoredFile:
     digests: bytes  # 32 bytes per block
     hashes: U64
     places: U32
+
+
+class PageRows:
+    """Hashes and places of a file's pages, growing in place: joining parts takes twice as much."""
+
+    def __init__(self) -> None:
+        self._hashes: U64 = np.empty((0, 2), dtype=np.uint64)
+        self._places: U32 = np.empty(0, dtype=np.uint32)
+        self.pages = 0
+
+    def append(self, hashes: U64, places: U32) -> None:
+        """Add one row and one place per page; both are copied."""
+        first, self.pages = self.pages, self.pages + len(places)
+        if self.pages > len(self._places):
+            self._resize(max(self.pages, first + first // 8))
+        self._hashes[first : self.pages] = hashes
+        self._places[first : self.pages] = places
+
+    def finish(self) -> tuple[U64, U32]:
+        """Return both, as long as they are."""
+        self._resize(self.pages)
+        return self._hashes, self._places
+
+    def _resize(self, rows: int) -> None:
+        self._hashes.resize((rows, 2), refcheck=False)  # nobody else has either of them yet
+        self._places.resize(rows, refcheck=False)
 
 
 class FileStream:
@@ -56,8 +82,7 @@ class FileStream:
         self._unit, self._name = unit, name
         self._size = 0  # bytes in finished blocks
         self._digests: list[bytes] = []
-        self._hashes: list[U64] = []
-        self._places: list[U32] = []
+        self._rows = PageRows()
         self._parts: list[memoryview] = []  # of the block being gathered, whole pages
         self._rest = bytearray()  # instead of parts, once there was an odd one
         self._have = 0  # bytes in either
@@ -83,8 +108,7 @@ class FileStream:
         if self._have:
             self._end_block()
         whole = self._hashing.end(self._stream)
-        hashes = np.concatenate(self._hashes) if self._hashes else np.empty((0, 2), dtype=np.uint64)
-        places = np.concatenate(self._places) if self._places else np.empty(0, dtype=np.uint32)
+        hashes, places = self._rows.finish()
         digests = b"".join(self._digests)
         return StoredFile(unit, name, self._size, whole, digests, hashes, places)
 
@@ -99,7 +123,6 @@ class FileStream:
 
     def _place(self, rows: Sequence[U8], digest: bytes, hashes: U64) -> None:
         """Place the pages of one block.  The last page is filled up with zeros."""
-        first_page = len(self._hashes) * BLOCK_PAGES
+        places = self._dedup.place(rows, hashes, self._before, self._rows.pages)
         self._digests.append(digest)
-        self._places.append(self._dedup.place(rows, hashes, self._before, first_page))
-        self._hashes.append(hashes)
+        self._rows.append(hashes, places)

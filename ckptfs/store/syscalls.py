@@ -128,7 +128,7 @@ class Syscalls:
         return stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize
 
 
-def write_durably(calls: Syscalls, path: Path, data: Buffer, *, mode: int = 0o400) -> None:
+def write_durably(calls: Syscalls, path: Path, *pieces: Buffer, mode: int = 0o400) -> None:
     """Write a small file so that it is there whole or not at all: temp, fsync, rename, fsync dir.
 
     May be repeated.  Raises OSError; the temporary file is gone then.
@@ -138,7 +138,10 @@ def write_durably(calls: Syscalls, path: Path, data: Buffer, *, mode: int = 0o40
     fd = calls.create(temporary, mode=mode)
     try:
         try:
-            calls.pwrite(fd, data, 0)
+            done = 0
+            for piece in pieces:
+                calls.pwrite(fd, piece, done)
+                done += len(piece)
             calls.fsync(fd)
         finally:
             calls.close(fd)

@@ -10,7 +10,7 @@ there whole and durable, or not at all.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -18,7 +18,7 @@ from ..errors import Corrupt, NotFound
 from . import layout
 from .counting import ObjectCount
 from .pack_format import TRAILER_SIZE, Footer, decode_footer, decode_trailer
-from .syscalls import Syscalls, write_durably
+from .syscalls import Buffer, Syscalls, write_durably
 
 Kind = Literal["packs", "manifests", "tables"]
 
@@ -73,9 +73,13 @@ class LocalVolume:
 
     def put(self, kind: Kind, name: str, data: bytes) -> None:
         """See Volume."""
+        self.put_pieces(kind, name, [data])
+
+    def put_pieces(self, kind: Kind, name: str, pieces: Sequence[Buffer]) -> None:
+        """Store an object that lies in several pieces, as `put` does."""
         path = self.path(kind, name)
         self.make_room(path)
-        write_durably(self._calls, path, data)
+        write_durably(self._calls, path, *pieces)
 
     def adopt(self, source: Path, name: str) -> None:
         """Take over *source*, a pack already synced, under its id; durable when this returns."""

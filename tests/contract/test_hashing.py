@@ -116,8 +116,6 @@ def test_a_worker_that_was_killed_is_an_error_not_a_wait_and_the_next_one_works(
         again, book, data = RingHashing(worker, SEED), Book(), noise(BLOCK)
         feed(again, stream := again.begin(), data, book)
         assert again.end(stream) == blake3.blake3(data).digest()
-        with pytest.raises(CkptfsError, match="hashes has ended"):
-            hashing.drain()
     finally:
         worker.close()
         worker.close()
