@@ -6,6 +6,7 @@ them runs in the background nursery of `run`.
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -47,6 +48,8 @@ from .submission import Submissions
 from .supervision import Supervision
 from .user_space import UserSpace
 from .watermarks import Watermarks
+
+log = logging.getLogger(__name__)
 
 
 def this_machine(name: str) -> Machine:
@@ -123,12 +126,19 @@ class Coordinator:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
-        self._parts.background.spawn("count", self._parts.store.count)
         self._parts.background.spawn("watermarks", self._watermarks.keep_going)
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
         self._parts.background.spawn("replication", self._replication.keep_going)
-        self._parts.background.spawn("collector", self._collecting.keep_going)
+        self._parts.background.spawn("count, then collect", self._count_then_collect)
         await self._parts.background.run(task_status=task_status)
+
+    async def _count_then_collect(self) -> None:
+        """Decide on no version before its head is known: 10 000 would be read on this thread."""
+        try:
+            await self._parts.store.count()
+        except OSError as error:
+            log.error("the store could not be counted: %s", error)
+        await self._collecting.keep_going()
 
     def close(self) -> None:
         """Close the catalog; the last call."""

@@ -9,6 +9,7 @@ from ckptfs.errors import Busy, Corrupt, NotAuthorised, NotFound, TryAgain, Unsu
 from ckptfs.gc.api import Report
 from ckptfs.model import Initiator
 from ckptfs.node.api import Exit
+from tests.fakes_service import FakeStore
 from tests.service.kit import OWNER, ROOT, STRANGER, UNIT, play, world
 
 
@@ -195,5 +196,36 @@ def test_a_volume_in_doubt_is_told_and_planned_for(tmp_path):
             assert f"the collector: {told}" in w.service.health()
             plan = await ask(w, dry=True)
             assert "volume b: 3 copies are needed by no version" in plan
+
+    play(main)
+
+
+def test_nothing_is_decided_before_the_store_is_counted(tmp_path, monkeypatch):
+    async def main():
+        counted = trio.Event()
+
+        async def count(_store):
+            await counted.wait()
+
+        monkeypatch.setattr(FakeStore, "count", count)
+        sweeper = FakeSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await trio.sleep(100)
+            assert sweeper.runs == []
+            counted.set()
+            await w.until(lambda: sweeper.runs == [BY_ITSELF])
+
+    play(main)
+
+
+def test_a_store_that_cannot_be_counted_is_collected_all_the_same(tmp_path, monkeypatch):
+    async def main():
+        async def count(_store):
+            raise OSError(5, "Input/output error")
+
+        monkeypatch.setattr(FakeStore, "count", count)
+        sweeper = FakeSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await w.until(lambda: sweeper.runs == [BY_ITSELF])
 
     play(main)
