@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..errors import Busy, CkptfsError, Corrupt, InvalidInput
+from ..errors import Busy, CkptfsError, Corrupt, InvalidInput, NotAuthenticated
 from ..store import layout
 from ..store.copies_record import ENCRYPT, PLAIN
 from ..store.copy_volume import CopyVolume, read_marker
@@ -74,6 +74,8 @@ def recover(
             work.run()
         finally:
             os.close(block.lock_fd)
+    except PermissionError as error:
+        raise NotAuthenticated(f"{error.filename}: permission denied; use sudo") from error
     except OSError as error:
         raise failure_of(error) from error
     found.versions = len(work.recovered)

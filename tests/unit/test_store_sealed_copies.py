@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import logging
 import time
 
 import pytest
@@ -82,6 +84,22 @@ async def test_a_sealed_copy_counts_and_takes_less_room(store, keys, places, sea
     await save(store, {"a": dirtied(DATA, 5, 1)}, version=2)
     await store.copies.round({JOB: 2}, no_pace)
     assert store.copies.count(JOB, Version(2)) == 2
+
+
+async def test_no_key_gets_into_a_log_or_out_of_the_store(store, keys, places, caplog):
+    caplog.set_level(logging.DEBUG)
+    await copied(store, places, "encrypt")
+    packs(places / "store")[0].unlink()
+    await load(store, "a")
+    await store.copies.round({JOB: 2}, no_pace)
+    key = keys.sealing("alice")[1]
+    secret = bytes.fromhex((places / "store/keys/wrapping.key").read_text())
+    for hidden in (key, secret):
+        forms = hidden, hidden.hex().encode(), base64.b64encode(hidden)
+        written = [path.read_bytes() for path in (places / "b").rglob("*") if path.is_file()]
+        assert not any(form in data for form in forms for data in written)
+        assert not any(form.decode("latin-1") in caplog.text for form in forms)
+    assert "mended" in caplog.text
 
 
 @pytest.mark.parametrize("seal", ["compress", "encrypt"])

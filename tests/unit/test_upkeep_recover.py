@@ -177,6 +177,21 @@ async def test_stores_are_never_mixed(tmp_path):
             recover(volume, store, Opening(), progress=silent)
 
 
+class Forbidding(Syscalls):
+    """A volume that only root may read."""
+
+    def read_file(self, path, limit):
+        raise PermissionError(13, "Permission denied", str(path))
+
+
+async def test_who_may_not_read_the_volume_is_told_so(tmp_path, capsys, monkeypatch):
+    await lost_store(tmp_path, "compress")
+    monkeypatch.setattr("ckptfs.upkeep.recover.Syscalls", Forbidding)
+    assert main(["recover", str(tmp_path / "b"), "--store", str(tmp_path / "new")]) == 6
+    assert "VOLUME: permission denied" in capsys.readouterr().err
+    assert not (tmp_path / "new").exists()
+
+
 async def test_the_command_says_what_it_did(tmp_path, capsys):
     await lost_store(tmp_path, "encrypt")
     (tmp_path / "phrase").write_text(f"{PHRASE}\n")
