@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import subprocess
-import threading
-
 import pytest
 import trio
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ckptfs.errors import Corrupt
 from ckptfs.ids import JobId, Version
 from ckptfs.store.copies_extra import plan_extra
 from ckptfs.store.copies_plan import Holding, Piece, count_copies, plan_moves
@@ -24,56 +20,8 @@ from ckptfs.store.copies_scrub import (
     piece_of,
 )
 from ckptfs.store.store import open_store
-from tests.store_kit import JOB, MIB, UNIT, FaultyCalls, load, noise, save
-
-DATA = {version: noise(MIB, version) for version in (1, 2)}
-NOW = 10**18
-
-
-async def no_pace(_size: int) -> None:
-    await trio.lowlevel.checkpoint()
-
-
-class World:
-    """A store with volumes b and c, and two versions on both."""
-
-    def __init__(self, directory):
-        self.directory = directory
-        self.store = open_store(directory / "store", create=True)
-
-    @property
-    def copies(self):
-        return self.store.copies
-
-    def reopen(self):
-        self.store.close()
-        self.store = open_store(self.directory / "store", create=False)
-
-    async def fill(self, *names):
-        for version, data in DATA.items():
-            await save(self.store, {"a": data}, version=version)
-        for name in names:
-            (self.directory / name).mkdir()
-            await self.copies.add(str(self.directory / name))
-        await self.round(1 + len(names))
-
-    async def round(self, level):
-        """One round; without a level nothing is copied or taken away."""
-        await self.copies.round({JOB: level} if level else {}, no_pace)
-
-    async def scrub(self, name="b", *, since_ns=NOW, pace=no_pace):
-        return await self.copies.scrub(name, pace, since_ns=since_ns, clock_ns=lambda: NOW)
-
-    def files(self, name):
-        places = ("packs", "manifests", "heads")
-        found = (p for place in places for p in (self.directory / name / place).rglob("*"))
-        return sorted(path for path in found if path.is_file())
-
-    def state(self, name):
-        return next(row.state for row in self.copies.rows() if row.name == name)
-
-    def counts(self):
-        return [self.copies.count(JOB, version) for version in self.store.versions(JOB)]
+from tests.copies_kit import DATA, NOW, World, flip
+from tests.store_kit import JOB, FaultyCalls, load
 
 
 @pytest.fixture
@@ -81,13 +29,6 @@ async def world(tmp_path):
     made = World(tmp_path)
     yield made
     made.store.close()
-
-
-def flip(path):
-    path.chmod(0o600)
-    data = bytearray(path.read_bytes())
-    data[len(data) // 3] ^= 1
-    path.write_bytes(data)
 
 
 # -- too many ------------------------------------------------------------------
@@ -196,7 +137,7 @@ async def test_a_scrub_finds_a_rotten_copy_of_every_kind_and_it_is_made_again(wo
             kinds[kind] = 1
     assert await world.scrub(since_ns=NOW + 1) == (8, 3)
     await world.round(0)
-    assert world.counts() == [1, 1]
+    assert min(world.counts()) == 1  # the three may be of one version
     await world.round(2)
     assert world.counts() == [2, 2]
     assert [path.read_bytes() for path in world.files("b")] == good
@@ -289,86 +230,3 @@ def test_the_record_comes_back():
     assert decode_scrubs(encode_scrubs({"v": record})) == {"v": record}
     with pytest.raises(ValueError, match="no kind"):
         piece_of("0.shoes.x")
-
-
-# -- disks that take no changes ------------------------------------------------
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """A file system of 3 MiB, to be made read-only or filled."""
-    place = tmp_path / "b"
-    place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", place], check=True)
-    place.chmod(0o700)
-    yield place
-    subprocess.run(["umount", place], check=True)
-
-
-def remount(place, how):
-    subprocess.run(["mount", "-o", f"remount,{how}", place], check=True)
-
-
-async def test_a_full_disk_is_full_until_there_is_room(disk, tmp_path):
-    world = World(tmp_path)
-    await save(world.store, {"a": noise(2 * MIB)})
-    await world.copies.add(str(disk))
-    ballast = disk / "ballast"
-    ballast.write_bytes(bytes(2 * MIB))
-    await world.round(2)
-    assert world.state("b") == "full"
-    assert not list(disk.rglob("*.tmp"))
-    await world.round(2)
-    assert world.state("b") == "full"
-    ballast.unlink()
-    await world.round(2)
-    assert (world.state("b"), world.counts()) == ("up", [2])
-    world.store.close()
-
-
-async def test_a_read_only_disk_still_counts_and_is_known_at_once(disk, tmp_path):
-    world = World(tmp_path)
-    await save(world.store, {"a": DATA[1]})
-    await world.copies.add(str(disk))
-    await world.round(2)
-    remount(disk, "ro")
-    await save(world.store, {"a": DATA[2]}, version=2)
-    await world.round(2)
-    assert (world.state("b"), world.counts()) == ("readonly", [2, 1])
-    assert "mounted read-only" in world.copies.rows()[0].reason
-    flip(min((tmp_path / "store").glob("packs/??/*"), key=lambda path: path.stat().st_mtime_ns))
-    world.store._packs.clear()
-    assert await load(world.store, "a") == DATA[1]  # read repair needs no writing there
-    remount(disk, "rw")
-    await world.round(2)
-    assert (world.state("b"), world.counts()) == ("up", [2, 2])
-    world.store.close()
-
-
-# -- who waits for a volume ----------------------------------------------------
-
-
-async def test_a_damaged_manifest_is_asked_for_in_a_thread_and_nobody_else_waits(world):
-    await world.fill("b")
-    manifest = min((world.directory / "store").glob("manifests/??/*[0-9a-f]"))
-    manifest.unlink()
-    asked, answer = trio.Event(), threading.Event()
-    volume = world.copies._fleet.volumes["b"].volume
-    fetch = volume.fetch
-
-    def slowly(piece):
-        trio_token.run_sync_soon(asked.set)
-        assert answer.wait(30)
-        return fetch(piece)
-
-    trio_token = trio.lowlevel.current_trio_token()
-    volume.fetch = slowly
-    lost = next(v for v in (1, 2) if manifest.name in world.store.head(JOB, v).files[0].manifest)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(world.store.ready, JOB, Version(lost))
-        await asked.wait()  # the trio thread is free while the volume does not answer
-        assert world.counts() != []
-        with pytest.raises(Corrupt):
-            world.store.open(JOB, Version(lost), UNIT, "a")
-        answer.set()
-    assert await load(world.store, "a", version=lost) == DATA[lost]
