@@ -126,10 +126,11 @@ class Coordinator:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Carry out what requests begin, until cancelled; then every unit has been let go."""
+        # first: who asks for the usage before the counting has begun waits for all of it
+        self._parts.background.spawn("count, then collect", self._count_then_collect)
         self._parts.background.spawn("watermarks", self._watermarks.keep_going)
         self._parts.background.spawn("scrub, when it is due", self._scrub.keep_going)
         self._parts.background.spawn("replication", self._replication.keep_going)
-        self._parts.background.spawn("count, then collect", self._count_then_collect)
         await self._parts.background.run(task_status=task_status)
 
     async def _count_then_collect(self) -> None:
