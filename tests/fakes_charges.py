@@ -18,6 +18,7 @@ class FakeCharges:
         self._store, self._job = store, job
         self.counted: list[SpaceRow] = []
         self._rows: Sequence[SpaceRow] = ()
+        self.is_partial = False
         self.limits: dict[str, int] = {}
 
     def of_version(self, job: JobId, version: Version) -> tuple[SpaceClass, int]:

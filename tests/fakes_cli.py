@@ -79,7 +79,8 @@ class FakeTree:
             self.put(f"{job}/ctl/{name}", text + "\n")
 
     def version(self, job: str, version: int, *, note: str = "", pinned: bool = False) -> None:
-        stat = "logical_bytes 1048576\nunique_bytes 4096\nreplicas 1\nlevel 2\npurpose user\nclass user\n"
+        stat = "logical_bytes 1048576\nunique_bytes 4096\nreplicas 1\nlevel 2\n"
+        stat += "purpose user\nclass user\n"
         self.put(f"{job}/{version}/ctl/stat", stat + (f"note {note}\n" if note else ""))
         self.put(f"{job}/{version}/ctl/state", "restartable\n")
         self.put(f"{job}/{version}/ctl/pin", f"{int(pinned)}\n")

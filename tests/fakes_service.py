@@ -199,6 +199,20 @@ class FakeStore:
     async def count(self) -> None:
         pass
 
+    def is_counted(self) -> bool:
+        return True
+
+    async def wait_counted(self) -> None:
+        pass
+
+    def totals(self, job: JobId) -> Mapping[tuple[Purpose, Initiator], tuple[int, int]]:
+        totals: dict[tuple[Purpose, Initiator], tuple[int, int]] = {}
+        for version in self.versions(job):
+            head = self.sealed[job, version].head
+            count, size = totals.get((head.purpose, head.initiator), (0, 0))
+            totals[head.purpose, head.initiator] = count + 1, size + head.logical_bytes
+        return totals
+
     def account(self, job: JobId, version: Version) -> Account:
         return account_of(self.head(job, version))
 

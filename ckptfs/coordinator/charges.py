@@ -47,6 +47,8 @@ class QuotaRow:
 class Charges(Protocol):
     """Trio thread only."""
 
+    is_partial: bool  # `rows` are not yet of all there is: ask again
+
     def of_version(self, job: JobId, version: Version) -> tuple[SpaceClass, int]:
         """Return who pays for a version, and how many bytes.  Raises NotFound, Corrupt."""
         ...

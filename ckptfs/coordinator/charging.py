@@ -8,9 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
-from ..errors import CkptfsError, Corrupt, NotAuthorised, NotFound, OutOfRange, QuotaExceeded
+import trio
+
+from ..errors import (
+    CkptfsError,
+    Corrupt,
+    NotAuthorised,
+    NotFound,
+    OutOfRange,
+    QuotaExceeded,
+    TryAgain,
+)
 from ..gc.decide import charge_of, class_of
 from ..ids import JobId, Version
 from ..jobs.accounts import find_uid, user_name
@@ -24,6 +34,8 @@ from .parts import Parts
 from .registry import Operation
 
 log = logging.getLogger(__name__)
+REFRESH_S = 0.5  # what is not counted by then is in the background, for the next time
+BREATH = 200  # versions summed up before others get their turn
 
 
 class Charging:
@@ -32,6 +44,8 @@ class Charging:
     def __init__(self, parts: Parts) -> None:
         self._parts = parts
         self._rows: list[SpaceRow] = []
+        self._added: dict[JobId, Mapping[Version, int]] = {}
+        self.is_partial = self._goes_on = False
         self._quotas = Quotas()
         self.trouble = ""  # one sentence when the quotas cannot be read: nothing limits anybody
         try:
@@ -49,14 +63,16 @@ class Charging:
         return class_of(account.purpose, account.initiator), charge
 
     def of_job(self, job: JobId) -> int:
-        """See Charges."""
-        return sum(self._charge_or_nothing(job, v) for v in self._parts.store.versions(job))
-
-    def _charge_or_nothing(self, job: JobId, version: Version) -> int:
-        try:
-            return self.of_version(job, version)[1]
-        except (Corrupt, NotFound):
-            return 0  # nobody knows its size any more
+        """See Charges.  What cannot be read counts nothing: nobody knows its size any more."""
+        record = self._parts.registry.jobs.get(job)
+        return sum(
+            charge_of(
+                *kind,
+                logical_bytes=logical_bytes,
+                copies_wanted=record.replication if record else 1,
+            )
+            for kind, (_, logical_bytes) in self._parts.store.totals(job).items()
+        )
 
     def reserved(self, job: JobId) -> int:
         """Return what a version of *job* in work may come to be charged."""
@@ -71,10 +87,28 @@ class Charging:
 
     # -- what is refused ------------------------------------------------------
 
+    def _is_limited(self, job: Job) -> bool:
+        return bool(job.keep_user_bytes or self._quotas.limit_of(job.spec.owner.uid))
+
+    def _require_counted(self) -> None:
+        if not self._parts.store.is_counted():
+            raise TryAgain("the service was started just now and still counts what there is")
+
+    async def ready(self, job: Job) -> None:
+        """Wait until what *job* is charged is known, if that matters.  Raises TryAgain."""
+        if self._is_limited(job):
+            with trio.move_on_after(self._parts.deadlines.request_s):
+                await self._parts.store.wait_counted()
+            self._require_counted()
+
     def require(self, job: Job, more_bytes: int) -> None:
-        """Raise QuotaExceeded (EDQUOT) unless *job* may be charged *more_bytes* more."""
-        if more_bytes <= 0:
+        """Raise QuotaExceeded (EDQUOT) unless *job* may be charged *more_bytes* more.
+
+        Raises TryAgain while the store is being counted; `ready` waits for the end.
+        """
+        if more_bytes <= 0 or not self._is_limited(job):
             return
+        self._require_counted()
         if space := job.keep_user_bytes:
             left = space - self.of_job(job.id) - self.reserved(job.id)
             if more_bytes > left:
@@ -107,6 +141,7 @@ class Charging:
 
     def require_keep(self, job: Job, space: int) -> None:
         """Raise QuotaExceeded when *space* is not enough for what is there already."""
+        self._require_counted()
         charged = self.of_job(job.id) + self.reserved(job.id)
         if space and charged > space:
             raise QuotaExceeded(f"{job.id} is charged {charged} bytes already: remove versions")
@@ -171,27 +206,51 @@ class Charging:
         return self._rows
 
     async def refresh(self) -> None:
-        """See Charges.  Where versions went, manifests are read in a worker thread."""
+        """See Charges.  Where versions went, manifests are compared in a worker thread."""
+        if not self._parts.store.is_counted():
+            self.is_partial = True
+            return
+        self.is_partial = False
+        with trio.move_on_after(REFRESH_S) as scope:
+            await self._count_all()
+        self.is_partial = scope.cancelled_caught
+        if self.is_partial and not self._goes_on:
+            self._goes_on = True
+            self._parts.background.spawn("what versions add", self._go_on)
         sums: dict[tuple[int, SpaceClass], list[int]] = {}
-        for job in list(self._parts.registry.jobs.values()):
-            try:
-                added = await self._parts.store.added_bytes(job.id)
-            except CkptfsError as error:
-                log.error("%s cannot be counted: %s", job.id, error)
-                continue
-            for version, added_bytes in added.items():
-                self._add(sums, job, version, added_bytes)
+        for at, (job, version) in enumerate(self._versions()):
+            self._add(sums, job, version, self._added.get(job.id, {}).get(version))
+            if at % BREATH == 0:
+                await trio.lowlevel.checkpoint()
         self._rows = [
             SpaceRow(user_name(uid), uid, space_class, *figures)
             for (uid, space_class), figures in sorted(sums.items())
         ]
+
+    async def _go_on(self) -> None:
+        try:
+            await self._count_all()
+        finally:
+            self._goes_on = False
+
+    async def _count_all(self) -> None:
+        for job in list(self._parts.registry.jobs.values()):
+            try:
+                self._added[job.id] = await self._parts.store.added_bytes(job.id)
+            except CkptfsError as error:
+                log.error("%s cannot be counted: %s", job.id, error)
+
+    def _versions(self) -> list[tuple[Job, Version]]:
+        jobs = self._parts.registry.jobs
+        self._added = {job: added for job, added in self._added.items() if job in jobs}
+        return [(job, version) for job in jobs.values() for version in job.versions]
 
     def _add(
         self,
         sums: dict[tuple[int, SpaceClass], list[int]],
         job: Job,
         version: Version,
-        added_bytes: int,
+        added_bytes: int | None,
     ) -> None:
         try:
             account = self._parts.store.account(job.id, version)
@@ -199,7 +258,8 @@ class Charging:
         except (Corrupt, NotFound):
             return  # it cannot be read, or was removed meanwhile
         copies = self._parts.copies.count(job.id, version)
-        figures = (1, account.logical_bytes, added_bytes, charged, copies, job.replication)
+        added = account.stored_bytes if added_bytes is None else added_bytes
+        figures = (1, account.logical_bytes, added, charged, copies, job.replication)
         row = sums.setdefault((job.spec.owner.uid, space_class), [0] * len(figures))
         row[:] = [known + more for known, more in zip(row, figures, strict=True)]
 

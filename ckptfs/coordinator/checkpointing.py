@@ -81,6 +81,7 @@ class Checkpoints:
             raise Unsupported("the independent protocol is not served yet: write coordinated")
         begun_s = trio.current_time()
         ports = dict(parts.registry.incarnations[job.id].ports)
+        await self._charging.ready(job)
         prepared = await self.prepare(job)
         if parts.registry.incarnations[job.id].exits:
             raise Unsupported(f"{job.id} has just ended")

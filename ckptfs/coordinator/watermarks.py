@@ -16,6 +16,7 @@ from .parts import Parts
 
 log = logging.getLogger(__name__)
 EVERY_S = 30.0
+FIRST_S = 1.0  # the store is being counted by then, and says how full it is at once
 AGAIN_S = 600.0  # while it stays below the mark, although the collector ran
 
 
@@ -33,6 +34,7 @@ class Watermarks:
 
     async def keep_going(self) -> None:
         """Look at the disk now and then, until cancelled."""
+        await trio.sleep(FIRST_S)
         while True:
             try:
                 self.look(self._parts.store.usage())

@@ -44,6 +44,7 @@ def space(view: ServiceView) -> str:
         "free_bytes": usage.free_bytes,
         "total_bytes": usage.total_bytes,
         "dedup_ratio": ratio(usage.logical_bytes, usage.stored_bytes),
+        "counting": int(usage.is_counting or view.service.charges.is_partial),
     }
     return render_nested(rows)
 

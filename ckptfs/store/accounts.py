@@ -12,11 +12,12 @@ import trio
 
 from ..errors import Corrupt
 from ..ids import JobId, Version
-from ..model import Head
+from ..model import Head, Initiator, Purpose
 from .api import Account
 
 CHUNK = 100  # heads read in one go of the worker thread: 15 ms
 Key = tuple[JobId, Version]
+Kind = tuple[Purpose, Initiator]
 
 
 def account_of(head: Head) -> Account:
@@ -38,6 +39,7 @@ class Accounts:
         self._load = load
         self._known: dict[Key, Account | None] = {}  # None: the head cannot be read
         self.logical_bytes = 0  # of all that are known
+        self._totals: dict[JobId, dict[Kind, tuple[int, int]]] = {}
 
     def preload(self, accounts: Mapping[Key, Account]) -> None:
         """Take in what an earlier service proved."""
@@ -54,8 +56,22 @@ class Accounts:
 
     def drop(self, key: Key) -> None:
         """Forget a version."""
-        known = self._known.pop(key, None)
-        self.logical_bytes -= known.logical_bytes if known else 0
+        if known := self._known.pop(key, None):
+            self._count(key[0], known, -1)
+
+    def totals(self, job: JobId) -> Mapping[Kind, tuple[int, int]]:
+        """Return (versions, logical bytes) of a job's known versions, by purpose and initiator."""
+        return self._totals.get(job, {})
+
+    def _count(self, job: JobId, account: Account, sign: int) -> None:
+        self.logical_bytes += sign * account.logical_bytes
+        totals, kind = self._totals.setdefault(job, {}), (account.purpose, account.initiator)
+        versions, logical_bytes = totals.get(kind, (0, 0))
+        totals[kind] = (versions + sign, logical_bytes + sign * account.logical_bytes)
+        if not totals[kind][0]:
+            del totals[kind]
+        if not totals:
+            del self._totals[job]
 
     def get(self, key: Key) -> Account:
         """Return the figures of a version that is there.  Raises Corrupt."""
@@ -91,4 +107,5 @@ class Accounts:
     def _keep(self, key: Key, account: Account | None) -> None:
         self.drop(key)
         self._known[key] = account
-        self.logical_bytes += account.logical_bytes if account else 0
+        if account:
+            self._count(key[0], account, 1)

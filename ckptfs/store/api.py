@@ -164,6 +164,21 @@ class Store(Protocol):
         """Count everything once, in worker threads; call when the service starts."""
         ...
 
+    def is_counted(self) -> bool:
+        """Whether no `count` is under way: what `usage` and `totals` say is all there is."""
+        ...
+
+    async def wait_counted(self) -> None:
+        """Return when `is_counted`."""
+        ...
+
+    def totals(self, job: JobId) -> Mapping[tuple[Purpose, Initiator], tuple[int, int]]:
+        """Return (versions, logical bytes) of a job, by purpose and initiator; in no time.
+
+        Versions whose head cannot be read, or has not been counted yet, are left out.
+        """
+        ...
+
     def account(self, job: JobId, version: Version) -> Account:
         """Return the figures of a version.  Raises NotFound, Corrupt."""
         ...

@@ -22,6 +22,7 @@ from .pages import PAGE, U32
 from .versions import Versions, pages_by_pack
 from .volume import LocalVolume
 
+BREATH = 200  # versions looked at before others get their turn
 Key = tuple[JobId, Version, Version | None]  # a version, and the one that is now before it
 
 
@@ -36,10 +37,13 @@ class Footprint:
         """Return what each version adds; one whose head cannot be read adds nothing."""
         numbers = self._versions.versions(job)
         keys = [(job, v, before) for v, before in zip(numbers, [None, *numbers], strict=False)]
-        known = self._known.get(job, {})
-        found: dict[Key, int] = {}
-        for key in keys:
-            found[key] = known[key] if key in known else await self._added(key)
+        known = self._known.setdefault(job, {})
+        for at, key in enumerate(keys):
+            if key not in known:
+                known[key] = await self._added(key)  # kept also when we are cancelled later
+            elif at % BREATH == 0:
+                await trio.lowlevel.checkpoint()
+        found = {key: known[key] for key in keys if key in known}
         self._known[job] = found  # what is not asked for any more is forgotten
         return {version: size for (_, version, _), size in found.items()}
 
@@ -48,6 +52,7 @@ class Footprint:
         try:
             account = self._versions.accounts.get((job, version))
             if account.parent == before:
+                await trio.lowlevel.checkpoint()
                 return account.stored_bytes
             return await trio.to_thread.run_sync(partial(self._compare, job, version, before))
         except (Corrupt, NotFound):

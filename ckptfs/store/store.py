@@ -20,6 +20,7 @@ from ..errors import Busy, Corrupt
 from ..ids import JobId, UnitName, Version
 from ..model import FileEntry, Head
 from . import layout
+from .accounts import Kind
 from .api import TRASH_S, Account, Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
 from .copies import Copies
@@ -143,6 +144,18 @@ class LocalStore:
     async def count(self) -> None:
         """See Store.  Raises OSError."""
         await self._used.count()
+
+    def is_counted(self) -> bool:
+        """See Store."""
+        return self._used.is_counted()
+
+    async def wait_counted(self) -> None:
+        """See Store."""
+        await self._used.wait_counted()
+
+    def totals(self, job: JobId) -> Mapping[Kind, tuple[int, int]]:
+        """See Store."""
+        return self._used.totals(job)
 
     def account(self, job: JobId, version: Version) -> Account:
         """See Store."""

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 import trio
 
 from ..ids import JobId, Version
+from .accounts import Kind
 from .api import Account, Usage
 from .footprint import Footprint
 from .versions import Versions
@@ -22,14 +23,14 @@ class Used:
         self._volume, self._versions, self._reserved = volume, versions, reserved
         self._footprint = Footprint(versions, volume)
         self._is_counting = self._is_counted = False
+        self._ended = trio.Event()  # of the count under way
 
     def usage(self) -> Usage:
         """See Store.  Raises OSError."""
         free, total = self._volume.free_and_total()
         counted, accounts = self._volume.counted, self._versions.accounts
         if not self._is_counting:
-            accounts.fill(() if self._is_counted else self._versions.keys())
-            self._is_counted = True
+            self._fill()
             counted.look()
         packs, stored = counted.sums()
         return Usage(
@@ -43,9 +44,30 @@ class Used:
             is_counting=self._is_counting,
         )
 
+    def _fill(self) -> None:
+        if not self._is_counted:
+            self._versions.accounts.fill(self._versions.keys())
+            self._is_counted = True
+
+    def is_counted(self) -> bool:
+        """See Store."""
+        return not self._is_counting
+
+    async def wait_counted(self) -> None:
+        """See Store."""
+        while self._is_counting:
+            await self._ended.wait()
+        await trio.lowlevel.checkpoint()
+
+    def totals(self, job: JobId) -> Mapping[Kind, tuple[int, int]]:
+        """See Store."""
+        if not self._is_counting:
+            self._fill()
+        return self._versions.accounts.totals(job)
+
     async def count(self) -> None:
         """See Store.  Raises OSError."""
-        self._is_counting = True
+        self._is_counting, self._ended = True, trio.Event()
         try:
             await trio.to_thread.run_sync(self._volume.counted.look)
             versions = self._versions
@@ -54,6 +76,7 @@ class Used:
             await trio.to_thread.run_sync(versions.index_keeper())
         finally:
             self._is_counting = False
+            self._ended.set()
 
     def account(self, job: JobId, version: Version) -> Account:
         """See Store."""

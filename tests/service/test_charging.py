@@ -19,13 +19,14 @@ from ckptfs.errors import (
     QuotaExceeded,
     StoreFull,
     TimedOut,
+    TryAgain,
     Unsupported,
 )
 from ckptfs.ids import Version
 from ckptfs.jobs.jsdl_render import CHECKPOINTING, JSDL, POSIX
 from ckptfs.jobs.sizes import SIZE_MAX
 from ckptfs.model import Caller, Initiator, Purpose, SpaceClass
-from tests.service.kit import OWNER, ROOT, STRANGER, World, play, world
+from tests.service.kit import OWNER, ROOT, STRANGER, ScriptedStore, World, play, world
 
 SYSTEM = CheckpointRequest(purpose=Purpose.FAULT_TOLERANCE, initiator=Initiator.SYSTEM)
 
@@ -216,6 +217,71 @@ def test_quotas_and_space_outlive_the_service(tmp_path):
             assert any("no quota holds" in line for line in last.service.health())
             last.service.charges.set_limit(ROOT, DEFAULT, None)
             assert not any("quota" in line for line in last.service.health())
+
+    play(main)
+
+
+class CountingStore(ScriptedStore):
+    """A store that was opened just now: what it holds is known when the test says so."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.counted = trio.Event()
+
+    def is_counted(self) -> bool:
+        return self.counted.is_set()
+
+    async def wait_counted(self) -> None:
+        await self.counted.wait()
+
+    def totals(self, job):
+        return super().totals(job) if self.counted.is_set() else {}
+
+
+def test_whoever_is_limited_waits_until_what_there_is_has_been_counted(tmp_path):
+    async def main():
+        store = CountingStore()
+        async with world(tmp_path, store=store) as w:
+            free, limited = await w.start(caller=ROOT), await w.start()
+            w.service.charges.set_limit(ROOT, "65534", 1 << 30)
+            await w.service.request_checkpoint(free.id, ROOT, CheckpointRequest())
+            await w.saved(free)
+            with pytest.raises(TryAgain, match="counts"):
+                await w.service.request_checkpoint(limited.id, OWNER, CheckpointRequest())
+            with pytest.raises(TryAgain):
+                w.service.set_retention(limited.id, OWNER, "keep_user_bytes", 1)
+            assert limited.highest_version == 0
+            await w.service.charges.refresh()
+            assert w.service.charges.is_partial
+            store.counted.set()
+            assert (await w.checkpoint(limited)).word == "complete"
+            await w.service.charges.refresh()
+            assert not w.service.charges.is_partial
+            assert {row.uid for row in w.service.charges.rows()} == {0, 65534}
+
+    play(main)
+
+
+def test_what_takes_long_to_count_goes_on_in_the_background(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            added = w.store.added_bytes
+
+            async def slowly(job_id):
+                await trio.sleep(20)
+                return await added(job_id)
+
+            w.store.added_bytes = slowly
+            await w.service.charges.refresh()
+            assert w.service.charges.is_partial
+            (row,) = w.service.charges.rows()
+            assert row.added_bytes == w.store.head(job.id, Version(1)).stored_bytes  # until known
+            await trio.sleep(30)
+            w.store.added_bytes = added
+            await w.service.charges.refresh()
+            assert not w.service.charges.is_partial
 
     play(main)
 

@@ -13,6 +13,7 @@ import trio.testing
 
 from ckptfs.errors import NotFound
 from ckptfs.ids import JobId, Version
+from ckptfs.model import Initiator, Purpose
 from ckptfs.store import counting
 from ckptfs.store.counting import ObjectCount
 from ckptfs.store.store import open_store
@@ -21,6 +22,7 @@ from ckptfs.store.volume import LocalVolume
 from tests.store_kit import JOB, MIB, PAGE, dirtied, noise, save
 
 LATER_NS = 10 * counting.UNSURE_NS
+USERS = (Purpose.USER, Initiator.USER)
 CLONE = JobId("solver.2")
 
 
@@ -130,6 +132,8 @@ def test_usage_is_what_a_walk_finds_whatever_happens(store, tmp_path):
             assert (usage.packs, usage.stored_bytes) == walked(tmp_path / "store")
             assert usage.versions == version // 2
             assert usage.logical_bytes == version // 2 * 2 * MIB
+            kept = version // 2
+            assert store.totals(JOB) == ({USERS: (kept, kept * 2 * MIB)} if kept else {})
         store.undelete(JOB, Version(5))
         assert store.usage().logical_bytes == 4 * 2 * MIB
 
@@ -164,14 +168,19 @@ def test_nobody_waits_while_the_store_is_counted(store, tmp_path):
                 nursery.start_soon(again.count)
                 await trio.testing.wait_all_tasks_blocked()
                 assert again.usage().is_counting
+                assert not again.is_counted()
                 again.remove(JOB, Version(2))
                 await save(again, {"pages": noise(MIB, seed=4)}, version=4)
                 slow.may_list.set()
+                await again.wait_counted()
+                assert again.is_counted()
             usage = again.usage()
+            assert again.totals(JOB) == {USERS: (3, 3 * MIB)}
             assert not usage.is_counting
             assert (usage.versions, usage.logical_bytes) == (3, 3 * MIB)
             assert (usage.packs, usage.stored_bytes) == walked(tmp_path / "store")
         finally:
+            slow.may_list.set()
             again.close()
 
     trio.run(main)

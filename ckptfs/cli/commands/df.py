@@ -76,6 +76,8 @@ def lines(space: Rows, quotas: Rows, volumes: Rows) -> Iterator[str]:
         f" {size_text(number(store, 'total_bytes'))} free,"
         f" {size_text(number(store, 'reserved_bytes'))} promised to checkpoints under way"
     )
+    if store.get("counting") == "1":
+        yield "the service still counts: ask again in a moment"
     for name, row in volumes.items():
         if name != "local":
             packed = f" (compression {row['ratio']})" if "ratio" in row else ""
