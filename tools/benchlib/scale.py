@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -22,7 +23,7 @@ from .machine import CKPTFS, ROOT
 
 JOB = "scale.1"
 MAKER = Path(__file__).with_name("synthetic.py")
-AT_REST_S = 2.0  # without a collection; the first begins a second after the mount
+COLLECTED_S = 120.0
 LATENCY_EVERY_S = 0.02
 Row = tuple[str, str, float, str]  # what, goal, measured, unit
 
@@ -43,12 +44,12 @@ def _mount(base: Path, mount: Path) -> float:
 
 
 def _wait_collected(mount: Path) -> None:
-    """Wait until the collection that follows each mount is over."""
-    gc, quiet_since = mount / "ctl" / "gc", time.monotonic()
-    while time.monotonic() - quiet_since < AT_REST_S:
-        if gc.read_text().startswith("running"):
-            quiet_since = time.monotonic()
-        time.sleep(0.05)
+    """Wait until the store was counted and the collection that follows each mount is over."""
+    deadline_s = time.monotonic() + COLLECTED_S
+    while "\ncollections 0\n" in (mount / "ctl" / "stat").read_text():
+        if time.monotonic() > deadline_s:
+            sys.exit(f"bench: nothing was collected within {COLLECTED_S:.0f} s")
+        time.sleep(0.1)
 
 
 class Latency:
