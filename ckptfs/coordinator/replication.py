@@ -53,8 +53,26 @@ class Replication:
             f"volume {row.name} ({row.directory}) is {row.state}: {row.reason}"
             for row in self._copies.rows()
             if row.state not in GOOD
-        ]
+        ] + self._unreachable()
         return [*filter(None, [self._copies.trouble]), *down, *sorted(self._copies.locked)]
+
+    def _unreachable(self) -> list[str]:
+        """Return one sentence when jobs want more copies than there can be."""
+        domains = self._copies.domains()
+        wanting = [
+            job
+            for job in self._parts.registry.jobs.values()
+            if job.versions and job.replication > domains
+        ]
+        if not wanting:
+            return []
+        most, more = max(wanting, key=lambda job: job.replication), len(wanting) - 1
+        others = f" and {more} other job{'s' * (more > 1)} more than there can be" if more else ""
+        return [
+            f"{most.id} wants {most.replication} copies{others}, and there "
+            f"{'is' if domains == 1 else 'are'} {domains} failure domain{'s' * (domains != 1)}: "
+            "see ckptfs volume"
+        ]
 
     def levels(self) -> dict[JobId, int]:
         """Return how many copies each job wants."""

@@ -105,6 +105,21 @@ def test_what_is_refused(tmp_path, copies):
     play(main)
 
 
+def test_more_copies_than_there_can_be_are_said_in_health(tmp_path, copies):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.service.request_volume(ROOT, "add", "/mnt/b")
+            w.service.set_replication(job.id, OWNER, 2)
+            await w.checkpoint(job)
+            assert not any("copies" in line for line in w.service.health())
+            copies.volumes.clear()
+            (line,) = (line for line in w.service.health() if "copies" in line)
+            assert line.startswith(f"{job.id} wants 2 copies, and there is 1 failure domain")
+
+    play(main)
+
+
 def test_a_volume_in_trouble_is_said_in_health(tmp_path, copies):
     async def main():
         async with world(tmp_path) as w:
