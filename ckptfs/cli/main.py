@@ -114,6 +114,8 @@ def dispatch(argv: Sequence[str]) -> int:
     name = "version" if argv[0] in {"-V", "--version"} else argv[0]
     if name in NOT_YET:
         raise Unsupported(f"{name} is not served yet")
+    if name.startswith("-"):
+        raise InvalidInput(f"options come behind the command: ckptfs COMMAND {name} ...")
     if name not in COMMANDS:
         near = difflib.get_close_matches(name, COMMANDS, 1)
         hint = f"did you mean {near[0]}?" if near else "see: ckptfs --help"

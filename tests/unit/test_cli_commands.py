@@ -74,6 +74,7 @@ def test_help_is_quick_because_nothing_heavy_is_imported():
     [
         (["chekpoint"], "did you mean checkpoint?"),
         (["xyzzy"], "see: ckptfs --help"),
+        (["--mount", "/ckpt", "ls"], "ckptfs COMMAND --mount"),
         (["ls", "--nonsense"], "see: ckptfs ls --help"),
         (["checkpoint"], "see: ckptfs checkpoint --help"),
         (["run"], "see: ckptfs run --help"),
