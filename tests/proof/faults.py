@@ -14,14 +14,14 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ckptfs.errors import CkptfsError, StoreFull
+from ckptfs.errors import Busy, CkptfsError, StoreFull
 
 from .calls import Plan, ProofCalls, nth
 from .crashes import MEMORY, Recording, do_again, record
 from .disk import put_down
 from .judge import judge
 from .scenarios import SCENARIOS, Scenario
-from .world import GONE, LIVE, Key, World
+from .world import GONE, LIVE, Key, World, word_of
 
 LATER = "a9"  # written after the fault
 
@@ -54,7 +54,7 @@ class Once:
     """The plan in which one call fails; *hit* says which it was."""
 
     def __init__(self, number: int, fault: Fault) -> None:
-        self.hit = ""
+        self.hit, self.fault = "", fault
         self._chosen = nth(number, fault.number, reading=fault.reading)
 
     def __call__(self, at: int, call: str, what: str) -> OSError | None:
@@ -149,8 +149,10 @@ async def use(bench: Bench, calls: ProofCalls, plan: Once, top: Path) -> dict[Ke
             if scenario.opens:
                 world.open()
             await scenario.act(world)
-        except CkptfsError:
-            pass  # the caller is told, in our words
+        except CkptfsError as error:
+            told(error, plan)
+        if world.is_open:
+            visible(world, possible(bench.recording, world))
         # not hit by now: it is meant for what closing the store writes
         goes = plan.hit and world.is_open and await goes_on(world, bench.recording.hurt)
         later = LATER if goes else ""
@@ -165,6 +167,26 @@ async def use(bench: Bench, calls: ProofCalls, plan: Once, top: Path) -> dict[Ke
             if key not in allowed
         }
     return allowed
+
+
+def told(error: CkptfsError, plan: Once) -> None:
+    """Raise AssertionError unless the caller is told what happened: a full disk, or a bad one.
+
+    Busy is what follows where the failure itself went to ctl/volumes: a drain that got stuck.
+    """
+    is_full = plan.fault.number == errno.ENOSPC
+    if isinstance(error, Busy):
+        return
+    if is_full != isinstance(error, StoreFull):
+        raise AssertionError(f"after {plan.fault.name} the caller is told {error!r}") from error
+
+
+def visible(world: World, allowed: dict[Key, frozenset[str]]) -> None:
+    """Raise AssertionError when the store that met the fault shows what it should not."""
+    for job in world.store.jobs():
+        for version in world.store.versions(job):
+            key = (job, int(version))
+            assert LIVE in allowed.get(key, ()), f"{word_of(key)} is visible"
 
 
 async def goes_on(world: World, hurt: set[Key]) -> bool:

@@ -20,7 +20,6 @@ from tests.store_kit import (
     JOB,
     MIB,
     UNIT,
-    Cut,
     FaultyCalls,
     dirtied,
     draft,
@@ -396,44 +395,6 @@ def whole(directory: Path) -> None:
         store.close()
 
     trio.run(main)
-
-
-@pytest.mark.slow
-def test_power_lost_at_every_call(tmp_path, prepared):
-    number = 0
-    while True:
-        directory = tmp_path / str(number)
-        shutil.copytree(prepared, directory)
-        calls = FaultyCalls()
-        calls.cut_at = number
-        try:
-            collect(directory, calls)
-            assert not calls.was_cut
-            break
-        except (Cut, BaseExceptionGroup):
-            pass
-        whole(directory)
-        number += 1
-    print(f"{number} crashes")
-    assert number > 15
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("error", [full, lambda: OSError(5, "Input/output error")])
-def test_an_error_at_every_call(tmp_path, prepared, error):
-    number = doubts = 0
-    while True:
-        directory = tmp_path / str(number)
-        shutil.copytree(prepared, directory)
-        calls = FaultyCalls()
-        calls.fail_at[number] = error()
-        doubts += bool(collect(directory, calls).doubt)
-        if number >= len(calls.log):
-            break
-        whole(directory)
-        number += 1
-    print(f"{number} errors, {doubts} doubts")
-    assert number > 15
 
 
 def test_a_full_disk_is_freed(tmp_path, prepared):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import sqlite3
 from pathlib import Path
@@ -12,7 +11,7 @@ import trio
 
 from ckptfs.catalog.connection import Connection
 from ckptfs.cli.main import main as ckptfs
-from ckptfs.errors import CkptfsError, NotFound
+from ckptfs.errors import NotFound
 from ckptfs.ids import Version
 from ckptfs.jobs.directory import JobsDirectory
 from ckptfs.store.check import check, leftovers
@@ -20,7 +19,7 @@ from ckptfs.store.store import open_store
 from ckptfs.store.verification import encode_sums
 from ckptfs.upkeep.check import check_all
 from ckptfs.upkeep.repair import Outcome, repair
-from tests.store_kit import JOB, MIB, PAGE, Cut, FaultyCalls, broken, dirtied, load, noise, save
+from tests.store_kit import JOB, MIB, PAGE, dirtied, load, noise, save
 
 from .test_catalog_records import RECORD
 
@@ -141,34 +140,6 @@ def test_what_was_damaged_and_is_whole_again_is_no_longer_noted(store):
     assert outcome.lost == []
     assert any("is whole" in sentence for sentence in outcome.fixed)
     assert check(store) == []
-
-
-@pytest.mark.slow
-def test_a_repair_cut_off_or_refused_anywhere_loses_nothing(tmp_path, store):
-    """The same repair with the n-th change cut off, or failing, for every n; then once more."""
-
-    def break_it() -> None:
-        (store / "heads" / JOB / ".3.tmp").write_bytes(b"half a head")
-        (store / "packs/open/0123456789abcdef0123456789abcdef.0").write_bytes(b"x")
-        tables(store)[0].unlink()
-
-    break_it()
-    counted = FaultyCalls()
-    mend(store, calls=counted)
-    assert len(counted.log) > 15
-    for number in range(len(counted.log)):
-        for fails in (False, True):
-            break_it()
-            calls = FaultyCalls()
-            if fails:
-                calls.fail_at[number] = broken()
-            else:
-                calls.cut_at = number
-            with contextlib.suppress(Cut, CkptfsError):
-                mend(store, calls=calls)
-            assert mend(store).lost == [], calls.log
-            assert check(store) == [], calls.log
-    assert read(store, 1) == FIRST["pages-1.img"]
 
 
 # -- the catalog -------------------------------------------------------------
