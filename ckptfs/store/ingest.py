@@ -279,6 +279,7 @@ class VersionIngest:
                     file = self._files[unit][name]
                     self._queue(lambda file=file: self._finish_file(file, stored))
             self._queue(self._hasher.drain)
+            self._queue(self._dedup.forget)
             self._queue(self._packs.finish)
             drained = self._drained()
             try:
