@@ -118,6 +118,7 @@ class StoreRepair:
 
     def _version(self, job: JobId, version: Version, *, discard: bool) -> None:
         manifest: Manifest | None = None
+        head: Head | None = None
         try:
             head = self.versions.load_head(job, version)
             if head.files:
@@ -126,9 +127,14 @@ class StoreRepair:
             found = self._prove(head, manifest)
         except Corrupt as error:
             found = [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
-        if found:
+        if found or head is None:
             self._note_damaged(job, version, found, discard=discard)
-            return
+        else:
+            self._note_whole(head, manifest)
+
+    def _note_whole(self, head: Head, manifest: Manifest | None) -> None:
+        """Remember that a version was proved, and mend what lies beside it."""
+        job, version = head.job, head.version
         with contextlib.suppress(FileNotFoundError):
             if self.versions.marked(job, version, DAMAGE):
                 self.versions.unmark(job, version, DAMAGE)

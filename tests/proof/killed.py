@@ -24,7 +24,7 @@ from tests.system.watch import UnitWatch, catch
 
 from .crashes import MEMORY
 from .judge import judge
-from .world import GONE, States, key_of
+from .world import GONE, Key, States, key_of
 
 ROOT = Path(__file__).parents[2]
 TOP = Path("/tmp")  # where the jobs' users get through to
@@ -83,14 +83,14 @@ class Told:
     """What the killed process has said: what is so, and what may be so as well."""
 
     states: States = field(default_factory=dict)
-    maybe: States = field(default_factory=dict)
+    maybe: dict[Key, set[str]] = field(default_factory=dict)
 
     def hear(self, line: str) -> None:
         """Take one line."""
         sign, word, state = line.split()
         key = key_of(word)
         if sign == "?":
-            self.maybe[key] = state
+            self.maybe.setdefault(key, set()).add(state)  # by this process or one before
         else:
             self.states[key] = state
             self.maybe.pop(key, None)
@@ -98,9 +98,7 @@ class Told:
     def allowed(self) -> dict:
         """Return what each version may be."""
         return {
-            key: frozenset({self.states.get(key, GONE), self.maybe.get(key, GONE)})
-            if key in self.maybe
-            else frozenset({self.states[key]})
+            key: frozenset({self.states.get(key, GONE), *self.maybe.get(key, ())})
             for key in self.states.keys() | self.maybe.keys()
         }
 
