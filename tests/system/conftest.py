@@ -6,9 +6,7 @@ import os
 
 import pytest
 
-pytest.register_assert_rewrite("tests.system.installation")
-
-from .installation import Installation  # noqa: E402 - asserts in it are rewritten
+from .installation import Installation
 
 
 @pytest.fixture(scope="module")
