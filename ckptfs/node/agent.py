@@ -34,7 +34,7 @@ from .rundir import (
     remove_run,
     unit_paths,
 )
-from .starting import Spare, start_supervisor
+from .starting import REST_S, Spare, start_supervisor
 
 ANSWER_TIMEOUT_S = 60.0  # for requests that involve no checkpointer
 _CLEARED_UP_S = 5.0  # a supervisor that was let down has ended 10 ms later
@@ -170,9 +170,9 @@ class Agent:
         self._spare = Spare()
         self._here = node_facts.node_facts()
 
-    def keep_spare(self) -> None:
-        """Have a supervisor started before it is needed, from now on."""
-        self._nursery.start_soon(self._spare.keep)
+    def keep_spare(self, rest_s: float = REST_S) -> None:
+        """Have a supervisor started before it is needed, the next *rest_s* after its use."""
+        self._nursery.start_soon(self._spare.keep, rest_s)
 
     def unit_paths(self, job: JobId, unit: UnitName) -> UnitPaths:
         """Return where a unit's files are, its default stdout and stderr among them."""

@@ -21,7 +21,7 @@ from .orders import SPARE
 START_TIMEOUT_S = 30.0  # measured 0.15 s; the rest is for a machine that swaps
 _SUPERVISOR = (sys.executable, "-m", "ckptfs.node.supervisor")
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
-REST_S = 1.0  # the next one is not started beside the start or restart that took the last one
+REST_S = 3.0  # the next one is not started beside the start or restart that took the last one
 
 
 class Spare:
@@ -32,11 +32,11 @@ class Spare:
         self._taken = trio.Event()
         self.is_there = trio.Event()
 
-    async def keep(self) -> None:
-        """Have one there, and a new one whenever it was taken, until cancelled."""
+    async def keep(self, rest_s: float = REST_S) -> None:
+        """Have one there, and a new one so long after it was taken, until cancelled."""
         try:
             while True:
-                await trio.sleep(REST_S)
+                await trio.sleep(rest_s)
                 taken = self._taken = trio.Event()
                 self._process = await trio.lowlevel.open_process(
                     [*_SUPERVISOR, SPARE],

@@ -42,7 +42,7 @@ while True:
     os.waitpid(child, 0)
     time.sleep(0.002)
 """
-PROGRAM = PAGES.replace("MIB", "192")
+PROGRAM = PAGES.replace("MIB", "128")
 
 
 def run(tmp_path, scenario):
@@ -134,7 +134,7 @@ def test_memory_that_cannot_be_had_ends_the_unit_before_it_sees_any_other(tmp_pa
     async def scenario(b, spec, saved, job):
         pages = saved.directory / "pages-1.img"
         image = pages.read_bytes()
-        for _ in range(5 if how == "server killed" else 1):
+        for _ in range(3 if how == "server killed" else 1):
             unit, server = await held_while_loading(b, spec, saved, job)
             if how == "image gone":
                 os.truncate(pages, 1 << 20)

@@ -20,7 +20,7 @@ pytestmark = pytest.mark.criu
 def run(tmp_path, scenario):
     async def main():
         async with bench(tmp_path) as made:
-            made.agent.keep_spare()
+            made.agent.keep_spare(rest_s=1.0)
             with trio.fail_after(20):
                 await made.agent._spare.is_there.wait()
             await scenario(made, made.agent._spare)
@@ -46,7 +46,7 @@ def test_it_takes_a_start_and_a_restart_and_another_one_follows(tmp_path):
     async def scenario(b, spare):
         (first,) = spares()
         unit = await b.start(python_job(COUNTER))
-        assert spares() == set()
+        assert first not in spares()
         assert first not in supervisors(b.paths)  # it is the parent that ended
         assert supervisors(b.paths)  # found by its name, which is that of any other now
         await b.lines(unit, 3)
@@ -54,11 +54,11 @@ def test_it_takes_a_start_and_a_restart_and_another_one_follows(tmp_path):
         await unit.kill()
         with trio.fail_after(20):
             await spare.is_there.wait()
-        assert len(spares()) == 1
+        (second,) = spares()
         unit = await b.rebuild(unit.job, python_job(COUNTER), saved)
         await unit.resume_rst()
         assert_counts(await b.lines(unit, 10))
-        assert spares() == set()
+        assert second not in spares()
 
     run(tmp_path, scenario)
     assert spares() == set()
@@ -66,9 +66,10 @@ def test_it_takes_a_start_and_a_restart_and_another_one_follows(tmp_path):
 
 def test_what_it_reports_is_what_any_supervisor_reports(tmp_path):
     async def scenario(b, _spare):
+        (first,) = spares()
         with pytest.raises(NotFound, match="/no/such/program"):
             await b.start(JobSpec("test", ("/no/such/program",), "/", {}, OWNER))
-        assert spares() == set()
+        assert first not in spares()
 
     run(tmp_path, scenario)
 

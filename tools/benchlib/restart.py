@@ -25,7 +25,7 @@ from .programs import write_program
 
 STEP_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.001
-REST_S = 2.0  # what either side does after a restart (unmapping, the next supervisor) is over then
+REST_S = 4.0  # what either side does after a restart (unmapping, the next supervisor) is over then
 PLAIN, OURS, LAZY = "criu restore", "ckptfs restart", "ckptfs, lazy"
 DROP_CACHES = Path("/proc/sys/vm/drop_caches")
 
@@ -77,7 +77,7 @@ def _prepared(job: Job, size: int, *, cold: bool) -> None:
 
 def _say(found: dict[str, list[float]], label: str) -> float:
     middle = {name: statistics.median(times) for name, times in found.items()}
-    print(f"{label}, first step of the job, median of {len(found[PLAIN])} (least, most):")
+    print(f"{label}: first step of the job, median of {len(found[PLAIN])} (least, most):")
     for name, times in found.items():
         print(f"  {name:16}{middle[name]:8.3f} s  ({min(times):.3f}, {max(times):.3f})")
     return middle[OURS] / middle[PLAIN]
@@ -113,9 +113,14 @@ def restart(arguments: argparse.Namespace) -> None:
         ratio = 0.0
         for label in ("cold", "warm") if arguments.cold else ("warm",):
             found: dict[str, list[float]] = {name: [] for name in sides}
-            for number in range(arguments.rounds):
+            for number in range(arguments.rounds + 1):
                 for name in list(sides) if number % 2 else reversed(list(sides)):
                     _prepared(job, size, cold=label == "cold")
-                    found[name].append(sides[name]())
+                    took_s = sides[name]()
+                    # ckptfs writes past the page cache: after the first both sides are warm
+                    shown = label if number else f"{label}, first"
+                    print(f"{shown:12} {number} {name:16}{took_s:8.3f}", flush=True)
+                    if number:
+                        found[name].append(took_s)
             ratio = _say(found, f"{label}, {arguments.mib} MiB")
             print(f"ratio {ratio:.2f}", flush=True)
