@@ -8,21 +8,12 @@ read and the store is checked.
 from __future__ import annotations
 
 import errno
-import functools
 import random
 import shutil
-import tempfile
-import threading
-from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import hypothesis
-import trio
 from hypothesis import strategies as st
 from hypothesis.stateful import (
-    RuleBasedStateMachine,
-    initialize,
-    invariant,
     rule,
     run_state_machine_as_test,
 )
@@ -30,153 +21,28 @@ from hypothesis.stateful import (
 from ckptfs.errors import Busy, CkptfsError, StoreFull
 from ckptfs.gc.decide import Candidate, JobFacts, Retention, decide
 from ckptfs.ids import Version
-from ckptfs.store import layout
-from ckptfs.store.check import check
-from ckptfs.store.manifest import manifest_packs
 from tests.store_kit import UNIT, draft, write_file
 
-from .calls import ProofCalls, no_fault, nth
-from .crashes import MEMORY
+from .calls import no_fault, nth
 from .damage import SPOILS, damage
-from .disk import DICE, POLICIES, Disk, put_down
+from .disk import DICE, POLICIES, put_down
+from .history import History, when
 from .judge import between, settled
 from .scenarios import mend_store
-from .world import GONE, LIVE, TRASH, A, B, Key, World, content, word_of
+from .world import GONE, LIVE, TRASH, A, B, Key, content, word_of
 
-MOST = 7  # versions that are visible at once: all are read after every step
 VOLUMES = ("b", "c")
 WAYS = (*POLICIES, *DICE)
 picks = st.integers(0, 10**6)  # an index into whatever there is
 
 
-class Loop:
-    """A trio loop in a thread of its own: a store lives through many steps on one clock."""
-
-    def __init__(self) -> None:
-        self._started = threading.Event()
-        self._thread = threading.Thread(target=trio.run, args=(self._main,), name="proof-loop")
-        self._thread.start()
-        self._started.wait()
-
-    async def _main(self) -> None:
-        self._token, self._over = trio.lowlevel.current_trio_token(), trio.Event()
-        self._started.set()
-        await self._over.wait()
-
-    def run(self, call: Callable[[], Awaitable[object]]):
-        """Return what *call* returns, run in the loop."""
-        return trio.from_thread.run(call, trio_token=self._token)
-
-    def close(self) -> None:
-        """End the loop."""
-        self._token.run_sync_soon(self._over.set)
-        self._thread.join()
-
-
-def when(condition: Callable[[StoreMachine], object]):
-    """Make a rule do nothing unless *condition* holds.
-
-    Not a precondition: names of objects are random and threads take turns, so which rules apply
-    would differ between two runs of the same history, which Hypothesis does not allow.
-    """
-
-    def wrap(step):
-        @functools.wraps(step)
-        def perhaps(self, **drawn):
-            if condition(self):
-                step(self, **drawn)
-
-        return perhaps
-
-    return wrap
-
-
-class StoreMachine(RuleBasedStateMachine):
+class StoreMachine(History):
     """See the top of this file."""
-
-    steps = 0  # in all machines of this process
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.loop = Loop()
-        self.place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
-        self.top = self.place / "disk"
-        self.top.mkdir()
-        self.rng = random.Random(0)
-        self.spoiled: set[str] = set()  # names of objects of the store that were damaged
-        self.is_spoiled = False  # anything was, also on a volume
-        self.uses: dict[Key, set[str]] = {}
-        self.next = {A: 1, B: 1}
-        self.writing: Key | None = None
-        self.ingest = self.reader = self.reading = None
-        self.volumes: list[str] = []
-
-    def teardown(self) -> None:
-        """Leave nothing behind."""
-        try:
-            self.loop.run(self._stop)
-        finally:
-            self.loop.close()
-            shutil.rmtree(self.place, ignore_errors=True)
-
-    async def _stop(self) -> None:
-        """Close the store, whatever is under way."""
-        if self.reader is not None:
-            self.reader.close()
-        if self.ingest is not None:
-            await self.ingest.abort()
-        self.reader = self.reading = self.ingest = self.writing = None
-        self.world.close()
-
-    def _do(self, step: Callable[[], Awaitable[object]]):
-        """Run a step; remember where it began, for a loss of power in the middle of it."""
-        type(self).steps += 1
-        self.began = len(self.calls.log)
-        self.world.history = [(self.began, dict(self.world.spec.states))]
-        return self.loop.run(step)
-
-    # -- the beginning ------------------------------------------------------------
-
-    @initialize()
-    def make(self) -> None:
-        """Make the store."""
-        self.world = World(self.top)
-        self.began = 0
-        self._record()
-        self.world.directory.mkdir()
-        self.disk = Disk.load(self.top)
-        self._do(self._open)
-
-    async def _open(self) -> None:
-        self.world.open()
-        self.world.note()
-
-    def _record(self) -> None:
-        """Begin a new record of calls, on the disk as it is."""
-        self.calls = ProofCalls(self.top)
-        self.disk = Disk.load(self.top)
-        self.began = 0
-        self.world.calls, self.world.length = self.calls, lambda: len(self.calls.log)
-        self.world.history = [(0, dict(self.world.spec.states))]
 
     # -- writing ------------------------------------------------------------------
 
-    def _live(self) -> list[Key]:
-        return self.world.spec.of(LIVE)
-
-    def _room(self) -> bool:
-        return len(self._live()) < MOST
-
-    def _pick(self, keys: list[Key], pick: int) -> Key:
-        return keys[pick % len(keys)]
-
-    def _new(self, job) -> Key:
-        number = self.next[job]
-        self.next[job] += 1
-        return job, number
-
     @rule(job=st.sampled_from([A, B]))
-    @when(_room)
+    @when(History._room)
     def checkpoint(self, job) -> None:
         """Write a version."""
         key = self._new(job)
@@ -234,17 +100,6 @@ class StoreMachine(RuleBasedStateMachine):
         """Give it up."""
         ingest, self.writing, self.ingest = self.ingest, None, None
         self._do(ingest.abort)
-
-    def _learn(self, key: Key) -> None:
-        """Note what a version needs, and that it may rely on damage nobody has found yet."""
-        head = self.world.store.head(key[0], Version(key[1]))
-        names = {word_of(key)}
-        for name in {file.manifest.partition(":")[0] for file in head.files}:
-            body = (self.world.directory / layout.object_path("manifests", name)).read_bytes()
-            names |= {name, *manifest_packs(name, body)}
-        self.uses[key] = names
-        if names & self.spoiled:
-            self.world.spec.hurt.add(key)
 
     # -- removing, keeping ----------------------------------------------------------
 
@@ -459,54 +314,6 @@ class StoreMachine(RuleBasedStateMachine):
         allowed = settled(history[0][1]) | between(history, number)
         self._do(self._open)
         self._settle(allowed)
-
-    def _settle(self, allowed) -> None:
-        """Hold what is there against what may be; from now on it is what must be."""
-        store = self.world.store
-        self.volumes = [row.name for row in store.copies.rows()]
-        for key in self.world.spec.states.keys() | allowed.keys():
-            job, number = key
-            trash = {int(version) for version, _ in store.trashed(job)}
-            state = GONE
-            if Version(number) in store.versions(job):
-                state = LIVE
-            elif number in trash:
-                state = TRASH
-            assert state in allowed.get(key, {GONE}), f"{word_of(key)} is {state} after lost power"
-            self.world.spec.states[key] = state
-            if state == LIVE and key not in self.uses:
-                self._learn(key)
-            if state == LIVE and not store.pinned(job, Version(number)):
-                self.world.spec.pinned.discard(key)
-            elif state == LIVE:
-                self.world.spec.pinned.add(key)
-        self.world.history = [(0, dict(self.world.spec.states))]  # opening changed none of it
-
-    # -- what must be true ----------------------------------------------------------------
-
-    @invariant()
-    def everything_is_right(self) -> None:
-        """Hold the store against the model."""
-        if not hasattr(self, "disk"):
-            return
-        store = self.world.store
-        assert store.degraded() == ""
-        visible = {(job, int(v)) for job in store.jobs() for v in store.versions(job)}
-        assert visible == set(self._live())
-        trash = {(job, int(v)) for job in (A, B) for v, _ in store.trashed(job)}
-        assert trash == set(self.world.spec.of(TRASH))
-        for key in self.world.spec.pinned:
-            assert key in visible, f"{word_of(key)} was pinned and is gone"
-        self.loop.run(lambda: self.world.read_all(self.world.spec.hurt))
-        found = check(self.world.directory)
-        assert self.is_spoiled or found == [], found
-        usage = store.usage()
-        assert self.writing is not None or usage.reserved_bytes == 0
-        if not self.world.spec.hurt:
-            assert usage.logical_bytes == sum(
-                sum(map(len, content(key).values())) for key in visible
-            )
-        assert usage.versions == len(visible)
 
 
 def play(*, seed: int | None = None, examples: int, steps: int) -> int:
