@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,10 +15,9 @@ from pathlib import Path
 from .calls import ProofCalls
 from .disk import Disk, Image, put_down, states
 from .judge import between, judge
+from .places import workplace
 from .scenarios import SCENARIOS, Scenario, act, prepared
 from .world import Key, States, World, key_of
-
-MEMORY = Path("/dev/shm")  # nothing here needs a disk: the model is one
 
 
 @dataclass
@@ -113,7 +111,7 @@ async def explore(name: str, *, seed: int = 0, throws: int = 1, works: float = 1
     *works*: the share of them in which the store is used on.
     """
     scenario, rng = SCENARIOS[name], random.Random(f"{name}{seed}")
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     count = 0
     try:
         recording = await record(scenario, place / "disk")

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import random
 import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,9 +17,9 @@ from ckptfs.store import layout
 from ckptfs.store.check import check
 from ckptfs.store.manifest import manifest_packs
 
-from .crashes import MEMORY
 from .disk import Disk, Image, put_down
 from .museum import COPIED, FLAT_TRASH, HURT, KINDS, PLAIN_TRASH, Kind, build, pace
+from .places import workplace
 from .scenarios import mend_store
 from .world import LIVE, A, B, Key, States, World, key_of
 
@@ -145,7 +144,7 @@ def cases(museum: Museum, top: Path, rng: random.Random, most: int) -> Iterator[
 async def try_damage(*, seed: int = 0, most: int = 10**6) -> int:
     """Damage everything; return how many cases were tried."""
     rng = random.Random(f"damage{seed}")
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     count = 0
     try:
         museum = await open_museum(place / "disk")

@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import random
 import shutil
-import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +16,10 @@ from pathlib import Path
 from ckptfs.errors import Busy, CkptfsError, StoreFull
 
 from .calls import Plan, ProofCalls, nth
-from .crashes import MEMORY, Recording, do_again, record
+from .crashes import Recording, do_again, record
 from .disk import put_down
 from .judge import judge
+from .places import workplace
 from .scenarios import SCENARIOS, Scenario
 from .world import GONE, LIVE, Key, World, word_of
 
@@ -104,7 +104,7 @@ async def strike(name: str, *, seed: int = 0, most: int = 10**6, works: float = 
     *works*: the share after which the store is opened and used on.
     """
     rng = random.Random(f"{name}{seed}")
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     count = 0
     try:
         bench = await bench_of(name, place / "disk")

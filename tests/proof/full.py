@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import shutil
 import subprocess
-import tempfile
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,7 +18,7 @@ from ckptfs.store.check import check
 from tests.store_kit import UNIT, draft, write_file
 from tests.system.test_storage_faults import fill, remove
 
-from .crashes import MEMORY
+from .places import workplace
 from .world import LIVE, TRASH, A, World, content
 
 DISK_MIB = 256
@@ -30,7 +29,7 @@ Phase = Callable[[World, Path], Awaitable[None]]
 @contextmanager
 def small_disk() -> Iterator[Path]:
     """Mount an ext4 of `DISK_MIB` and return where.  Root only."""
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     image, disk = place / "image", place / "disk"
     disk.mkdir()
     with image.open("wb") as file:

@@ -7,10 +7,8 @@ from __future__ import annotations
 
 import functools
 import shutil
-import tempfile
 import threading
 from collections.abc import Awaitable, Callable
-from pathlib import Path
 
 import trio
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
@@ -21,8 +19,8 @@ from ckptfs.store.check import check
 from ckptfs.store.manifest import manifest_packs
 
 from .calls import ProofCalls
-from .crashes import MEMORY
 from .disk import Disk
+from .places import workplace
 from .world import GONE, LIVE, TRASH, A, B, Key, World, content, word_of
 
 MOST = 7  # versions that are visible at once: all are read after every step
@@ -78,7 +76,7 @@ class History(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.loop = Loop()
-        self.place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+        self.place = workplace()
         self.top = self.place / "disk"
         self.top.mkdir()
         self.spoiled: set[str] = set()  # names of objects of the store that were damaged

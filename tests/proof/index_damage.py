@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import random
 import shutil
-import tempfile
 from pathlib import Path
 
 from ckptfs.catalog import jobs as catalog_jobs
@@ -16,9 +15,9 @@ from ckptfs.jobs.directory import JobsDirectory
 from ckptfs.upkeep.check import check_all
 from tests.unit.test_catalog_records import RECORD
 
-from .crashes import MEMORY
 from .damage import SPOILS, damage
 from .disk import Disk, Image, put_down
+from .places import workplace
 from .scenarios import mend_store
 from .world import A, World
 
@@ -50,7 +49,7 @@ async def build(world: World) -> Image:
 async def try_index_damage(*, seed: int = 0, rounds: int = 3) -> int:
     """Damage catalog and log *rounds* times in every way; return how many cases were tried."""
     rng = random.Random(f"catalog{seed}")
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     count = 0
     try:
         put_down({}, place / "disk")

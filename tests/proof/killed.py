@@ -12,7 +12,6 @@ import select
 import shutil
 import subprocess
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,12 +21,11 @@ from tests.system.installation import Installation, RunningJob, eventually, writ
 from tests.system.test_storage_faults import RANDOM_MEMORY
 from tests.system.watch import UnitWatch, catch
 
-from .crashes import MEMORY
 from .judge import judge
+from .places import DISK, workplace
 from .world import GONE, Key, States, key_of
 
 ROOT = Path(__file__).parents[2]
-TOP = Path("/tmp")  # where the jobs' users get through to
 ANSWER_S = 60.0
 GOES_ON_S = 2.0  # the promise
 JOB_MIB = 24
@@ -106,7 +104,7 @@ class Told:
 async def kill_users(*, seed: int = 0, rounds: int = 5) -> int:
     """Kill a process that writes, removes, collects and copies; return how often."""
     rng = random.Random(f"kill{seed}")
-    place = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=MEMORY))
+    place = workplace()
     try:
         (place / "disk").mkdir()
         told = Told()
@@ -252,8 +250,7 @@ MOMENTS = ("ingest", "commit", "replication", "collection", "frozen", "complete"
 def kill_services(*, seed: int = 0, rounds: int = len(MOMENTS)) -> int:
     """Kill the real service under a real job, in another moment each time; return how often."""
     rng = random.Random(f"service{seed}")
-    top = Path(tempfile.mkdtemp(prefix="ckptfs-proof-", dir=TOP))
-    top.chmod(0o755)
+    top = workplace(DISK)
     installation = Installation(top)
     try:
         service = Service.begun(installation)

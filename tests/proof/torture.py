@@ -22,7 +22,7 @@ from ckptfs.doctor.checks import Need
 from ckptfs.doctor.gate import require
 from ckptfs.errors import CannotRun
 
-from . import crashes, damage, faults, full, index_damage, killed, machine
+from . import crashes, damage, faults, full, index_damage, killed, machine, places
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
@@ -101,10 +101,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     ends_s = time.monotonic() + wanted.minutes * 60
     tried: Counter[str] = Counter()
     code = 0
-    while code == 0 and time.monotonic() < ends_s:
-        for part in wanted.parts.split(","):
-            code = code or run_part(part, seed, ends_s, tried)
-        seed += 1
+    try:
+        while code == 0 and time.monotonic() < ends_s:
+            for part in wanted.parts.split(","):
+                code = code or run_part(part, seed, ends_s, tried)
+            seed += 1
+    finally:
+        places.clear()
     for part, count in sorted(tried.items()):
         print(f"{count:9} {part}")
     return code
