@@ -146,8 +146,8 @@ def test_parsers_refuse_with_our_own_errors_alone(text):
 
 
 SERVED = {
-    "service": "version health checkpointers nodes submit volumes degraded scrub gc undelete space quota"
-    " stat events metrics",
+    "service": "version health checkpointers nodes submit volumes degraded scrub gc undelete space"
+    " quota stat events metrics",
     "job": "state checkpoint restart suspend resume kill signal protocol retention undelete"
     " replication units exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
     "version": "state restart pin verify stat",
