@@ -19,8 +19,8 @@ from .machine import play
 from .scenarios import SCENARIOS
 
 FAULTS = 20  # of each path, drawn by chance with a fixed seed
-DAMAGES = 4  # of each kind of object
-WORKS = 0.3  # of the cases use the store on; the others look at everything
+DAMAGES = 2  # of each kind of object
+WORKS = 0.2  # of the cases use the store on; the others look at everything
 
 
 def test_the_model_knows_every_call_of_the_thin_layer():
@@ -91,6 +91,7 @@ class ForgetsBytes(ProofCalls):
         self.log.pop()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [ForgetsDirectories, ForgetsBytes])
 async def test_a_store_that_forgets_to_sync_is_found_out(kind, monkeypatch):
     """What the store would be if it left out one kind of sync must not pass."""
