@@ -14,6 +14,8 @@ from ckptfs.store.hash_ring import HERE_MAX, SLOTS, HashWorker, RingHashing
 from ckptfs.store.hashing import HereHashing
 from ckptfs.store.pages import BLOCK, PAGE, hash_pages
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 SEED = 0x1234_5678_9ABC_DEF0
 
 

@@ -15,6 +15,8 @@ from tests.contract.sealed_kit import AlicesVolume, change, flip
 from tests.contract.volume_suite import NAME
 from tests.store_kit import MIB, noise
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 
 def test_who_knows_the_format_still_cannot_alter_what_is_encrypted(encrypted):
     """The checksum is not keyed: an enemy makes it right.  The frames still refuse."""

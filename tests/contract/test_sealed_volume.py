@@ -22,6 +22,8 @@ from tests.contract.sealed_kit import AlicesVolume, change, flip
 from tests.contract.volume_suite import NAME, OTHER, VolumeSuite
 from tests.store_kit import MIB, Cut, FaultyCalls, broken, noise
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 HEAD = Piece("heads", "heat.42@7")
 TEXT = b"all work and no play " * 1000
 

@@ -16,6 +16,8 @@ from ckptfs.store.gone import FILE, decode_gone, encode_gone
 from ckptfs.store.store import open_store
 from tests.store_kit import JOB, MIB, Cut, FaultyCalls, broken, full, load, noise, save
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 FIRST, SECOND = noise(MIB), noise(MIB, 7)
 NOW = 2_000_000_000
 

@@ -12,6 +12,8 @@ from ckptfs.store.space import FLOOR, RESERVE_MAX, Space
 from tests.store_kit import JOB, MIB, noise, save
 from tests.unit.test_gc_sweep import World
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 COUNT = 8
 TOTAL = 40 * MIB
 

@@ -13,6 +13,8 @@ from ckptfs.errors import CkptfsError
 from ckptfs.store.store import open_store
 from tests.store_kit import MIB, UNIT, dirtied, draft, load, noise, save
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 
 @pytest.fixture
 def store(tmp_path):

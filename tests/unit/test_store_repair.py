@@ -23,6 +23,8 @@ from tests.store_kit import JOB, MIB, PAGE, dirtied, load, noise, save
 
 from .test_catalog_records import RECORD
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 FIRST = {"pages-1.img": noise(3 * MIB), "core-1.img": b"core" * 10, "job": b""}
 SECOND = FIRST | {"pages-1.img": dirtied(FIRST["pages-1.img"], 40, seed=4)}
 

@@ -18,6 +18,8 @@ from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
 from tests.store_kit import JOB, MIB, dirtied, load, noise, save
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 DATA = noise(MIB) + b"".join(n.to_bytes(8, "big") * 512 for n in range(256))  # half compresses
 ONE = Version(1)
 

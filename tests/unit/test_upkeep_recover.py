@@ -29,6 +29,8 @@ from tests.store_kit import (
     save,
 )
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 PHRASE = "correct horse battery"
 FIRST = noise(2 * MIB + 77)
 SECOND = dirtied(FIRST, 9, 1)
