@@ -136,7 +136,7 @@ class Restarts:
                 try:
                     if reader.size_bytes > UNIT_DOCUMENT_MAX:
                         raise Corrupt(f"{UNIT_DOCUMENT} of {unit} is too large to be ours")
-                    document = await reader.read(0, reader.size_bytes)
+                    document = bytes(await reader.read(0, reader.size_bytes))
                 finally:
                     reader.close()
                 facts[unit] = parse_unit(document, head.job, head.version)

@@ -39,7 +39,7 @@ def clip(sentence: str) -> str:
 class Opened(Protocol):
     """One open file."""
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return up to *size* bytes."""
         ...
 

@@ -20,7 +20,7 @@ class OpenImage:
         self._node = node
         self._reader = reader
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """Return verified bytes.  Raises Corrupt (EIO) and has the damage recorded, TimedOut."""
         try:
             with trio.fail_after(READ_DEADLINE_S):

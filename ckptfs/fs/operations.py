@@ -6,6 +6,7 @@ import logging
 import os
 import select
 from collections.abc import Sequence
+from typing import cast
 
 import pyfuse3
 from pyfuse3 import (
@@ -214,7 +215,8 @@ class CkptfsOperations(pyfuse3.Operations):
     @fuse_handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
         """read(2)."""
-        return await self._handles.file(fh).read(off, size)
+        data = await self._handles.file(fh).read(off, size)
+        return cast("bytes", data)  # the library takes anything that has a buffer
 
     @fuse_handler
     async def write(self, fh: FileHandleT, off: int, buf: bytes) -> int:

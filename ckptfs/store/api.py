@@ -119,8 +119,8 @@ class Reader(Protocol):
 
     size_bytes: int
 
-    async def read(self, offset: int, size: int) -> bytes:
-        """Return the bytes.  Raises Corrupt naming file and block; never wrong bytes."""
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
+        """Return the bytes, read-only.  Raises Corrupt naming file and block; never wrong bytes."""
         ...
 
     def close(self) -> None:

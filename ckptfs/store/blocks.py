@@ -25,6 +25,7 @@ from .syscalls import Syscalls
 from .volume import LocalVolume
 
 OPEN_MAX = 256  # packs kept open
+SCRATCH_MAX = 1024  # pages that a thread keeps to gather in; a block read with its gaps seldom more
 
 
 class PackFile:
@@ -118,6 +119,7 @@ class BlockLoader:
 
     def __init__(self, packs: PackSource) -> None:
         self._packs = packs
+        self._mine = threading.local()
         self.rescue: Callable[[Manifest, ManifestFile, int], memoryview | None] | None = None
 
     def load(
@@ -176,13 +178,28 @@ class BlockLoader:
             pack = self._packs.get(manifest.packs[int(places[0]) // PACK_PAGES])
             pack.read_into(rows.reshape(-1).data, int(places[0]) % PACK_PAGES, fresh=fresh)
             return
-        rows[places == 0] = 0
-        for run in split_reads(sort_places(places)):
-            if not len(run):
-                return
+        runs = [run for run in split_reads(sort_places(places)) if len(run)]
+        counts = [int(run[-1]) - int(run[0]) + 1 for run in runs]
+        read = self._scratch(1 + sum(counts))
+        read[0] = 0  # row 0 is the zero page, behind it what the runs bring
+        which = np.zeros(len(places), dtype=np.intp)
+        row = 1
+        for run, count in zip(runs, counts, strict=True):
             first, last = int(run[0]), int(run[-1])
-            part: U8 = np.empty((last - first + 1, PAGE), dtype=np.uint8)
             pack = self._packs.get(manifest.packs[first // PACK_PAGES])
-            pack.read_into(part.reshape(-1).data, first % PACK_PAGES, fresh=fresh)
-            here = np.flatnonzero((places >= first) & (places <= last) & (places != 0))
-            rows[here] = part[places[here] - first]
+            part = read[row : row + count].reshape(-1).data
+            pack.read_into(part, first % PACK_PAGES, fresh=fresh)
+            here = (places >= first) & (places <= last)
+            which[here] = places[here].astype(np.intp) + (row - first)
+            row += count
+        np.take(read, which, axis=0, out=rows, mode="clip")  # "clip" writes into rows itself
+
+    def _scratch(self, rows: int) -> U8:
+        """Return memory for so many pages, the same for every block of a thread: never cold."""
+        kept: U8 | None = getattr(self._mine, "pages", None)
+        if kept is not None and len(kept) >= rows:
+            return kept[:rows]
+        pages: U8 = np.empty((rows, PAGE), dtype=np.uint8)
+        if rows <= SCRATCH_MAX:
+            self._mine.pages = pages
+        return pages

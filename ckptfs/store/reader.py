@@ -87,19 +87,19 @@ class FileReader:
         self._expected = 0  # block a sequential reader would want next
         self._open = True
 
-    async def read(self, offset: int, size: int) -> bytes:
+    async def read(self, offset: int, size: int) -> bytes | memoryview:
         """See Reader."""
         if not self._open:
             raise Gone("this reader was closed")
         end = min(offset + size, self.size_bytes)
         if offset < 0 or offset >= end:
             return b""
-        parts: list[bytes] = []
+        parts: list[memoryview] = []  # of the cache's blocks: a copy costs 0.1 s per GiB
         while offset < end:
             block, start = divmod(offset, BLOCK)
             view = await self._block(block)
             part = view[start : start + end - offset]
-            parts.append(bytes(part))
+            parts.append(part.toreadonly())
             offset += len(part)
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
