@@ -16,7 +16,7 @@ from ckptfs.errors import CkptfsError, StoreFull
 from ckptfs.ids import Version
 from ckptfs.store.check import check
 from tests.store_kit import UNIT, draft, write_file
-from tests.system.test_storage_faults import fill, remove
+from tests.system.small_disk import fill, remove
 
 from .places import workplace
 from .world import LIVE, TRASH, A, World, content

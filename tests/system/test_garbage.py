@@ -22,7 +22,8 @@ from tests.programs.table import PYTHON
 from tests.store_kit import JOB, load, noise, save
 
 from .installation import Installation, eventually, refused_control, write_control
-from .test_storage_faults import RANDOM_MEMORY, fill
+from .small_disk import fill
+from .test_storage_faults import RANDOM_MEMORY
 
 MIB = 1 << 20
 JOB_MIB = 24

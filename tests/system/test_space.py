@@ -22,8 +22,9 @@ from .installation import (
     refused_control,
     write_control,
 )
+from .small_disk import fill, on_small_disk, remove
 from .test_garbage import ckptfs
-from .test_storage_faults import RANDOM_MEMORY, fill, goes_on, remove
+from .test_storage_faults import RANDOM_MEMORY, goes_on
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
 MIB = 1 << 20
@@ -35,23 +36,8 @@ STRANGER = 65533
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
     """An installation whose store is a small ext4 of its own."""
-    top = tmp_path_factory.mktemp("space")
-    top.chmod(0o755)
-    image = top / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(DISK_MIB * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    made = Installation(top)
-    made.store.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(made.store)], check=True)
-    try:
-        made.start()
+    with on_small_disk(tmp_path_factory.mktemp("space"), DISK_MIB) as made:
         yield made
-    finally:
-        try:
-            made.end()
-        finally:
-            subprocess.run(["umount", "--lazy", str(made.store)], check=True)
 
 
 def start(installation: Installation, name: str, **fields) -> RunningJob:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -14,6 +12,7 @@ from tests.programs.oracles import last_step
 from tests.programs.table import PYTHON
 
 from .installation import Installation, RunningJob, eventually, refused_control
+from .small_disk import fill, on_small_disk, remove
 from .watch import UnitWatch, catch
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
@@ -59,40 +58,8 @@ JOB_MIB = 160
 @pytest.fixture(scope="module")
 def small_disk(tmp_path_factory):
     """An installation whose store is a small ext4 of its own."""
-    top = tmp_path_factory.mktemp("small")
-    top.chmod(0o755)
-    image = top / "disk.img"
-    with image.open("wb") as file:
-        file.truncate(DISK_MIB * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", str(image)], check=True)
-    made = Installation(top)
-    made.store.mkdir()
-    subprocess.run(["mount", "-o", "loop", str(image), str(made.store)], check=True)
-    try:
-        made.start()
+    with on_small_disk(tmp_path_factory.mktemp("small"), DISK_MIB) as made:
         yield made
-    finally:
-        try:
-            made.end()
-        finally:
-            subprocess.run(["umount", "--lazy", str(made.store)], check=True)
-
-
-def fill(directory: Path) -> Path:
-    """Take all that is free in the file system of *directory*; return the file that holds it."""
-    path = directory / "somebody-elses-file"
-    with path.open("wb") as file:
-        for piece in (64 * MIB, MIB, BLOCK):
-            with contextlib.suppress(OSError):
-                while True:
-                    os.posix_fallocate(file.fileno(), file.seek(0, os.SEEK_END), piece)
-    return path
-
-
-def remove(filler: Path) -> None:
-    """Give the space back; ext4 hands freed blocks out again once its journal has committed."""
-    filler.unlink()
-    subprocess.run(["sync", "--file-system", str(filler.parent)], check=True)
 
 
 def staged_bytes(installation: Installation) -> int:
