@@ -7,6 +7,7 @@ stdin, and ends when that is closed: with the service.
 
 from __future__ import annotations
 
+import logging
 import os
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from ..errors import CannotRun
 from .isolation import decode_failure
 from .orders import SPARE
 
+log = logging.getLogger(__name__)
 START_TIMEOUT_S = 30.0  # measured 0.15 s; the rest is for a machine that swaps
 _SUPERVISOR = (sys.executable, "-m", "ckptfs.node.supervisor")
 _PACKAGE_ROOT = Path(__file__).resolve().parents[2]
@@ -38,14 +40,18 @@ class Spare:
             while True:
                 await trio.sleep(rest_s)
                 taken = self._taken = trio.Event()
-                self._process = await trio.lowlevel.open_process(
-                    [*_SUPERVISOR, SPARE],
-                    stdin=subprocess.PIPE,
-                    stdout=subprocess.PIPE,
-                    stderr=subprocess.DEVNULL,
-                    cwd="/",
-                    env=_environment(),
-                )
+                try:
+                    self._process = await trio.lowlevel.open_process(
+                        [*_SUPERVISOR, SPARE],
+                        stdin=subprocess.PIPE,
+                        stdout=subprocess.PIPE,
+                        stderr=subprocess.DEVNULL,
+                        cwd="/",
+                        env=_environment(),
+                    )
+                except OSError as error:  # it saves time, it is not worth the service
+                    log.warning("no supervisor can be started beforehand: %s", error)
+                    continue
                 self.is_there.set()
                 await taken.wait()
         finally:

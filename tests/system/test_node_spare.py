@@ -11,6 +11,7 @@ import trio
 
 from ckptfs.errors import NotFound
 from ckptfs.model import JobSpec
+from ckptfs.node.starting import Spare
 
 from .nodes import COUNTER, OWNER, assert_counts, bench, python_job, supervisors
 
@@ -82,3 +83,26 @@ def test_one_that_has_gone_is_not_missed(tmp_path):
         assert_counts(await b.lines(unit, 3))
 
     run(tmp_path, scenario)
+
+
+def test_one_that_cannot_be_started_is_tried_again_and_ends_nothing(monkeypatch):
+    tries, real = [], trio.lowlevel.open_process
+
+    async def refused_at_first(*words, **options):
+        tries.append(words)
+        if len(tries) < 3:
+            raise BlockingIOError("no more processes")
+        return await real(*words, **options)
+
+    async def main():
+        spare = Spare()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(spare.keep, 0.01)
+            with trio.fail_after(20):
+                await spare.is_there.wait()
+            assert len(tries) == 3
+            nursery.cancel_scope.cancel()
+
+    monkeypatch.setattr(trio.lowlevel, "open_process", refused_at_first)
+    trio.run(main)
+    assert spares() == set()
