@@ -68,7 +68,9 @@ class PackSet:
         session: bytes,
         submit: Callable[[Callable[[], None]], None],
         degrade: Callable[[str], None],
+        pages: int = PACK_PAGES_MAX,
     ) -> None:
+        self._pages_max = pages  # of one pack, its header included
         self._volume = volume
         self._calls = calls
         self._session = session
@@ -96,14 +98,14 @@ class PackSet:
 
         May wait for the writing thread: that is the back-pressure.  Call `used` after filling.
         """
-        if self._pages_in_pack == PACK_PAGES_MAX:
+        if self._pages_in_pack == self._pages_max:
             self._end_pack()
         if self._piece is None:
             self._piece = self._next_piece()
             self._filled = 0
         if self._pages_in_pack == 0:
             self._start_pack()
-        take = min(count, PIECE_PAGES - self._filled, PACK_PAGES_MAX - self._pages_in_pack)
+        take = min(count, PIECE_PAGES - self._filled, self._pages_max - self._pages_in_pack)
         rows = self._piece.pages[self._filled : self._filled + take]
         return rows, self._number * PACK_PAGES + self._pages_in_pack
 

@@ -27,7 +27,7 @@ from .copies import Copies
 from .damage import DamageBook, decode_damage, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
-from .packs import failure_of
+from .packs import PACK_PAGES_MAX, failure_of
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
@@ -48,10 +48,12 @@ def open_store(
     clock: Callable[[], int] = time.time_ns,
     calls: Syscalls | None = None,
     hash_worker: bool = False,
+    pack_pages: int = PACK_PAGES_MAX,
 ) -> LocalStore:
     """Open the store in *directory*; with *create* make one where there is none.
 
-    *clock*: nanoseconds since the epoch; *hash_worker*: hash in a process of its own.
+    *clock*: nanoseconds since the epoch; *hash_worker*: hash in a process of its own;
+    *pack_pages*: of 4 KiB in one pack at most, its header included.
     Raises NotFound (no store), Busy (open elsewhere), Corrupt, CannotRun (unknown format), NotEmpty
     (something else lies there), StoreFull, Degraded.
     """
@@ -63,7 +65,7 @@ def open_store(
     except OSError as error:
         raise failure_of(error) from error
     try:
-        return LocalStore(block, calls, clock, hash_worker=hash_worker)
+        return LocalStore(block, calls, clock, hash_worker=hash_worker, pack_pages=pack_pages)
     except BaseException as error:
         os.close(block.lock_fd)
         if isinstance(error, OSError):
@@ -81,6 +83,7 @@ class LocalStore:
         clock: Callable[[], int],
         *,
         hash_worker: bool = False,
+        pack_pages: int = PACK_PAGES_MAX,
     ) -> None:
         self.store_id = block.store_id
         self._block, self._calls, self._clock = block, calls, clock
@@ -99,6 +102,7 @@ class LocalStore:
             versions=self._versions,
             damage=self._damage,
             hash_worker=hash_worker,
+            pack_pages=pack_pages,
         )
         with contextlib.suppress(OSError):  # a disk that takes no changes can still be read
             sweep_sessions(block.directory, calls)

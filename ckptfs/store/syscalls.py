@@ -12,7 +12,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..errors import InvalidInput, QuotaExceeded, StoreFull
+from ..errors import Corrupt, InvalidInput, QuotaExceeded, StoreFull
 
 Buffer = bytes | bytearray | memoryview
 
@@ -53,7 +53,9 @@ class Syscalls:
         """Write all of *data* at *offset*; short writes are continued."""
         view = memoryview(data)
         while view:
-            done = os.pwrite(fd, view, offset)
+            done = self.write_some(fd, view, offset)
+            if done == 0:
+                raise OSError(Corrupt.errno, "the disk takes no more bytes and does not say why")
             view = view[done:]
             offset += done
 
@@ -61,11 +63,19 @@ class Syscalls:
         """Fill *buffer* from *offset*; return how many bytes there were, less only at the end."""
         got = 0
         while got < len(buffer):
-            done = os.preadv(fd, [buffer[got:]], offset + got)
+            done = self.read_some(fd, buffer[got:], offset + got)
             if done == 0:
                 break
             got += done
         return got
+
+    def write_some(self, fd: int, data: memoryview, offset: int) -> int:
+        """Write what the kernel takes at once; return how many bytes that was."""
+        return os.pwrite(fd, data, offset)
+
+    def read_some(self, fd: int, buffer: memoryview, offset: int) -> int:
+        """Read what the kernel gives at once; return how many bytes that was, 0 at the end."""
+        return os.preadv(fd, [buffer], offset)
 
     def forget_cache(self, fd: int, offset: int, size: int) -> None:
         """Ask the kernel to drop cached pages, so that the next read asks the disk."""

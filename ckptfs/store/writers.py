@@ -17,7 +17,7 @@ from .hash_ring import HashWorker, RingHashing
 from .hashing import Hashing, HereHashing
 from .ingest import VersionIngest
 from .manifest import make_known
-from .packs import PackSet, failure_of
+from .packs import PACK_PAGES_MAX, PackSet, failure_of
 from .pages import HASH_SIZE, page_count
 from .pipeline import WorkThread
 from .sessions import Session, begin_session, end_session
@@ -50,12 +50,14 @@ class Writers:
         versions: Versions,
         damage: DamageBook,
         hash_worker: bool,
+        pack_pages: int = PACK_PAGES_MAX,
     ) -> None:
         self.space = Space(volume)
         self.degraded = ""  # one sentence once the disk failed twice
         self._block, self._calls, self._clock = block, calls, clock
         self._volume, self._versions, self._damage = volume, versions, damage
         self._threads: tuple[WorkThread, WorkThread] | None = None
+        self._pack_pages = pack_pages
         self._hash_worker = HashWorker() if hash_worker else None
         self._running: dict[tuple[JobId, Version], VersionIngest] = {}
         self._guards: dict[tuple[JobId, Version], Guard] = {}
@@ -91,6 +93,7 @@ class Writers:
             bytes.fromhex(session.session_id),
             writing.submit,
             self.degrade,
+            self._pack_pages,
         )
         try:
             promise = self.space.promise(expect_bytes, lambda: packs.written_bytes)

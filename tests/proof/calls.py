@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
 import os
 import threading
 from collections.abc import Callable
@@ -11,7 +10,7 @@ from pathlib import Path
 
 from ckptfs.store.syscalls import Syscalls
 
-from .disk import Op
+from .disk import SECTOR, Op
 
 # what a call does to the disk; a call of the thin layer in none of these is a failed test
 CHANGING = frozenset(
@@ -23,11 +22,12 @@ CHANGING = frozenset(
 UNNAMED = frozenset({"open_unnamed", "park"})  # files that a crash leaves nothing of
 READING = frozenset({"open_read", "pread_into", "read_file", "scan", "free_and_total"})
 NEUTRAL = frozenset({"close", "forget_cache"})
+PARTS = frozenset({"write_some", "read_some"})  # what pwrite and pread_into are made of
 
 
 def strangers() -> set[str]:
     """Return the calls of the thin layer that the model does not know."""
-    known = CHANGING | UNNAMED | READING | NEUTRAL
+    known = CHANGING | UNNAMED | READING | NEUTRAL | PARTS
     return {name for name in vars(Syscalls) if not name.startswith("_")} - known
 
 
@@ -37,6 +37,10 @@ Plan = Callable[[int, str, str], OSError | None]  # number, call, what → its f
 def no_fault(_number: int, _call: str, _what: str) -> OSError | None:
     """Let everything pass."""
     return None
+
+
+class Short(OSError):
+    """No failure: the kernel takes or gives only half of what was asked for, and no word of it."""
 
 
 class ProofCalls(Syscalls):
@@ -49,6 +53,9 @@ class ProofCalls(Syscalls):
         self.log: list[Op] = []
         self.plan, self.half = plan, half
         self.changes = self.reads = 0
+        self.changing: list[str] = []  # the calls by their numbers
+        self.reading: list[str] = []
+        self._is_short = threading.local()
         self._top = top
         self._turn = threading.RLock()
         self._inodes: dict[int, int] = {}  # descriptor → inode of the model
@@ -61,13 +68,15 @@ class ProofCalls(Syscalls):
         """Count a call; return its failure."""
         if call in READING:
             number, self.reads = self.reads, self.reads + 1
+            self.reading.append(call)
         else:
             number, self.changes = self.changes, self.changes + 1
+            self.changing.append(call)
         return self.plan(number, call, what)
 
     def _fail(self, call: str, path: Path | str) -> None:
         error = self._step(call, str(path))
-        if error is not None:
+        if error is not None and not isinstance(error, Short):
             raise error
 
     # -- calls that change the disk ---------------------------------------------
@@ -89,15 +98,19 @@ class ProofCalls(Syscalls):
     def pwrite(self, fd, data, offset: int) -> None:
         with self._turn:
             error = self._step("pwrite", f"{offset}+{len(data)}")
-            if error is not None:
+            self._is_short.now = isinstance(error, Short)
+            if error is not None and not self._is_short.now:
                 if self.half:
-                    self._write(fd, memoryview(data)[: len(data) // 2 // 512 * 512], offset)
+                    super().pwrite(fd, first_half(memoryview(data)), offset)
                 raise error
-            self._write(fd, memoryview(data), offset)
+            super().pwrite(fd, data, offset)
 
-    def _write(self, fd: int, data: memoryview, offset: int) -> None:
-        super().pwrite(fd, data, offset)
-        self.log.append(("pwrite", (self._inodes[fd], offset, bytes(data))))
+    def write_some(self, fd: int, data: memoryview, offset: int) -> int:
+        if self._is_short.now:
+            self._is_short.now, data = False, first_half(data) or data
+        done = super().write_some(fd, data, offset)
+        self.log.append(("pwrite", (self._inodes[fd], offset, bytes(data[:done]))))
+        return done
 
     def fsync(self, fd: int) -> None:
         self._sync("fsync", fd, super().fsync)
@@ -169,8 +182,16 @@ class ProofCalls(Syscalls):
         return super().open_read(path)
 
     def pread_into(self, fd: int, buffer: memoryview, offset: int) -> int:
-        self._fail("pread_into", str(offset))
+        error = self._step("pread_into", str(offset))
+        self._is_short.now = isinstance(error, Short)
+        if error is not None and not self._is_short.now:
+            raise error
         return super().pread_into(fd, buffer, offset)
+
+    def read_some(self, fd: int, buffer: memoryview, offset: int) -> int:
+        if self._is_short.now:
+            self._is_short.now, buffer = False, first_half(buffer) or buffer
+        return super().read_some(fd, buffer, offset)
 
     def read_file(self, path: Path, limit: int) -> bytes:
         self._fail("read_file", path)
@@ -185,9 +206,17 @@ class ProofCalls(Syscalls):
         return super().free_and_total(path)
 
 
+def first_half(data: memoryview) -> memoryview:
+    """Return half of it, in whole sectors: what a disk takes of a write that it cuts short."""
+    return data[: len(data) // 2 // SECTOR * SECTOR]
+
+
 def failure(number: int) -> OSError:
-    """Return what the kernel would say, new each time: tracebacks stick to exceptions."""
-    return OSError(number, os.strerror(number))
+    """Return what the kernel would say, new each time: tracebacks stick to exceptions.
+
+    0: it says nothing, and does half.
+    """
+    return OSError(number, os.strerror(number)) if number else Short()
 
 
 def nth(wanted: int, number: int, *, reading: bool = False) -> Plan:
@@ -198,6 +227,3 @@ def nth(wanted: int, number: int, *, reading: bool = False) -> Plan:
         return failure(number) if hit else None
 
     return plan
-
-
-FAULTS = {"no space": errno.ENOSPC, "input/output error": errno.EIO}

@@ -9,7 +9,7 @@ import hashlib
 import random
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .calls import ProofCalls
@@ -29,8 +29,8 @@ class Recording:
     log: list[tuple[str, tuple[object, ...]]]
     history: list[tuple[int, States]]
     now_s: float
-    changes: int = 0  # calls that began
-    reads: int = 0
+    changing: list[str] = field(default_factory=list)  # names of the calls that began
+    reading: list[str] = field(default_factory=list)
 
     @property
     def hurt(self) -> set[Key]:
@@ -58,7 +58,7 @@ async def record(scenario: Scenario, top: Path) -> Recording:
     assert found == real, f"{scenario.name}: {differences(found, real)} changed unseen"
     shutil.rmtree(top)  # volumes are known by their paths, so every case is put down here again
     return Recording(
-        scenario, before, calls.log, after.history, world.now_s, calls.changes, calls.reads
+        scenario, before, calls.log, after.history, world.now_s, calls.changing, calls.reading
     )
 
 

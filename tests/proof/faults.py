@@ -1,5 +1,7 @@
 """Every path again, with one call failing: no space, an I/O error, half a write, a failed read.
 
+Or with a write or read that is cut short and does not fail: nobody may notice.
+
 After it the same store still reads what was there and takes a version, unless it says that it is
 read-only; and what it left on the disk is judged as after a crash.
 """
@@ -9,13 +11,14 @@ from __future__ import annotations
 import errno
 import random
 import shutil
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ckptfs.errors import Busy, CkptfsError, StoreFull
 
-from .calls import Plan, ProofCalls, nth
+from .calls import Plan, ProofCalls, failure, nth
 from .crashes import Recording, do_again, record
 from .disk import put_down
 from .judge import judge
@@ -28,21 +31,24 @@ LATER = "a9"  # written after the fault
 
 @dataclass(frozen=True)
 class Fault:
-    """What happens at which call; *half*: after half of a write."""
+    """What happens at a call; *half*: after half of a write; *only*: calls of this name count."""
 
     name: str
-    number: int
+    number: int  # errno; 0: half is done, and no error
     half: bool = False
     reading: bool = False
+    only: str = ""
 
 
 KINDS = (
     Fault("no space", errno.ENOSPC),
     Fault("input/output error", errno.EIO),
-    Fault("half a write, then no space", errno.ENOSPC, half=True),
-    Fault("half a write, then an input/output error", errno.EIO, half=True),
+    Fault("half a write, then no space", errno.ENOSPC, half=True, only="pwrite"),
+    Fault("half a write, then an input/output error", errno.EIO, half=True, only="pwrite"),
+    Fault("a short write", 0, only="pwrite"),
+    Fault("a read fails", errno.EIO, reading=True),
+    Fault("a short read", 0, reading=True, only="pread_into"),
 )
-READ = Fault("a read fails", errno.EIO, reading=True)
 
 
 def both(first: Plan, second: Plan) -> Plan:
@@ -55,10 +61,19 @@ class Once:
 
     def __init__(self, number: int, fault: Fault) -> None:
         self.hit, self.fault = "", fault
+        self._number, self._seen = number, 0
         self._chosen = nth(number, fault.number, reading=fault.reading)
 
     def __call__(self, at: int, call: str, what: str) -> OSError | None:
-        error = None if self.hit else self._chosen(at, call, what)
+        if self.hit:
+            return None
+        if self.fault.only:
+            is_kind = call == self.fault.only
+            self._seen += is_kind
+            hit = is_kind and self._seen == self._number + 1
+            error = failure(self.fault.number) if hit else None
+        else:
+            error = self._chosen(at, call, what)
         if error is not None:
             self.hit = f"{call} {what}"
         return error
@@ -70,48 +85,38 @@ class Bench:
 
     scenario: Scenario
     recording: Recording
-    changes: int  # calls of the path when nothing fails
-    reads: int
 
     def cases(self, rng: random.Random, most: int) -> Iterator[tuple[int, Fault]]:
         """Yield (call, fault): all of them, or *most* drawn by chance."""
-        every = [(n, kind) for n in range(self.changes) for kind in KINDS if self.fits(n, kind)]
-        every += [(n, READ) for n in range(self.reads)]
+        every = [(number, kind) for kind in KINDS for number in self.hit_by(kind)]
         yield from (
             every
             if len(every) <= most
             else sorted(rng.sample(every, most), key=lambda case: (case[1].name, case[0]))
         )
 
-    def fits(self, _number: int, kind: Fault) -> bool:
-        """Half a write is only tried where something is written."""
-        writes = any(
-            op == "pwrite" and len(str(words[2])) > 512 for op, words in self.recording.log
-        )
-        return writes or not kind.half
+    def hit_by(self, kind: Fault) -> range:
+        """Return the numbers of the calls that can fail so."""
+        calls = self.recording.reading if kind.reading else self.recording.changing
+        return range(calls.count(kind.only) if kind.only else len(calls))
 
 
-async def bench_of(name: str, top: Path) -> Bench:
-    """Run a scenario without faults and return what its cases need."""
-    scenario = SCENARIOS[name]
-    recording = await record(scenario, top)
-    return Bench(scenario, recording, recording.changes, recording.reads)
-
-
-async def strike(name: str, *, seed: int = 0, most: int = 10**6, works: float = 1.0) -> int:
-    """Try *most* faults in one scenario; return how many were tried.
+async def strike(
+    name: str, *, seed: int = 0, most: int = 10**6, works: float = 1.0
+) -> Counter[str]:
+    """Try *most* faults in one scenario; return how many were tried of each kind.
 
     *works*: the share after which the store is opened and used on.
     """
     rng = random.Random(f"{name}{seed}")
     place = workplace()
-    count = 0
+    count: Counter[str] = Counter()
     try:
-        bench = await bench_of(name, place / "disk")
+        bench = Bench(SCENARIOS[name], await record(SCENARIOS[name], place / "disk"))
         for number, fault in bench.cases(rng, most):
             used = rng.random() < works
             await one_case(bench, number, fault, place / "disk", works=used)
-            count += 1
+            count[fault.name] += 1
     finally:
         shutil.rmtree(place, ignore_errors=True)
     return count
@@ -174,6 +179,8 @@ def told(error: CkptfsError, plan: Once) -> None:
 
     Busy is what follows where the failure itself went to ctl/volumes: a drain that got stuck.
     """
+    if not plan.fault.number:
+        raise AssertionError(f"{plan.fault.name} is no failure, and yet: {error!r}") from error
     is_full = plan.fault.number == errno.ENOSPC
     if isinstance(error, Busy):
         return

@@ -20,7 +20,6 @@ from ckptfs.errors import (
     Unsupported,
 )
 from ckptfs.ids import JobId, UnitName, Version
-from ckptfs.store import packs
 from ckptfs.store.check import check
 from ckptfs.store.pipeline import IN_FLIGHT_MAX
 from ckptfs.store.store import open_store
@@ -390,8 +389,8 @@ def test_back_pressure_is_bounded(store):
 
 
 @pytest.mark.slow
-def test_a_pack_is_rolled_when_full(store, monkeypatch):
-    monkeypatch.setattr(packs, "PACK_PAGES_MAX", 2048)
+def test_a_pack_is_rolled_when_full(tmp_path):
+    store = open_store(tmp_path / "store", create=True, pack_pages=2048)
 
     async def main():
         data = noise(20 * MIB)
@@ -402,7 +401,11 @@ def test_a_pack_is_rolled_when_full(store, monkeypatch):
         assert await load(store, "pages-1.img", version=2) == changed
         assert store.usage().packs == 4
 
-    trio.run(main)
+    try:
+        trio.run(main)
+    finally:
+        store.close()
+    assert check(tmp_path / "store") == []
 
 
 def test_one_store_one_daemon(tmp_path):
