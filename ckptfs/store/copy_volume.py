@@ -24,6 +24,7 @@ from . import layout
 from .blocks import PackFiles
 from .copies_plan import RANK, Piece, PieceKind
 from .copies_record import ENCRYPT, PLAIN
+from .counting import taken_bytes
 from .manifest import decode_manifest
 from .receiving import (
     DOCUMENT_MAX,
@@ -192,7 +193,7 @@ class CopyVolume(LocalVolume):
         """Return the bytes of an object; they never change."""
         if (size := self._copy_sizes.get(piece)) is None:
             with contextlib.suppress(FileNotFoundError):
-                return path.stat().st_size
+                return taken_bytes(path.stat())
         return size or 0
 
     def _walk(self) -> Iterator[tuple[Path, Piece | None]]:

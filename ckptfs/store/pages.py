@@ -48,6 +48,16 @@ def hash_pages(data: Bytes, seed: int) -> U64:
     return np.frombuffer(joined, dtype="<u8").reshape(-1, 2)
 
 
+def filled_runs(data: Bytes) -> list[tuple[int, int]]:
+    """Return (offset, bytes) of each run of pages that are not all zeros; whole pages in *data*."""
+    words = np.frombuffer(data, dtype=np.uint64).reshape(-1, PAGE // 8)
+    filled = np.zeros(len(words) + 2, dtype=np.int8)
+    filled[1:-1] = words.any(axis=1)
+    steps = np.diff(filled)
+    starts, ends = np.flatnonzero(steps == 1), np.flatnonzero(steps == -1)
+    return [(int(a) * PAGE, int(b - a) * PAGE) for a, b in zip(starts, ends, strict=True)]
+
+
 def equal_hashes(these: U64, those: U64) -> npt.NDArray[np.bool_]:
     """Return which rows of two tables of page hashes are equal.
 

@@ -7,6 +7,7 @@ here blocks: worker threads only.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,8 +15,8 @@ from pathlib import Path
 from ..errors import Corrupt, NotFound
 from .heads import HEAD_MAX
 from .manifest import MANIFEST_MAX
-from .pack_format import REGION, TRAILER_SIZE, Footer, decode_footer, decode_trailer
-from .pages import region_checksum
+from .pack_format import REGION, Footer, read_footer
+from .pages import PAGE, filled_runs, region_checksum
 from .syscalls import Syscalls
 
 DOCUMENT_MAX = max(HEAD_MAX, MANIFEST_MAX)
@@ -41,7 +42,7 @@ def prove_pack(calls: Syscalls, path: Path, name: str, step: Step = go_on) -> Fo
     except FileNotFoundError:
         raise NotFound(f"pack {name} is missing") from None
     try:
-        size = path.stat().st_size
+        size = os.fstat(fd).st_size  # of the descriptor: the path may be another file's by now
         calls.forget_cache(fd, 0, size)
         return prove_pack_bytes(partial(read_part, calls, fd), size, name, step)
     finally:
@@ -52,9 +53,7 @@ def prove_pack_bytes(
     read: Callable[[int, int], bytes], size: int, name: str, step: Step = go_on
 ) -> Footer:
     """Prove a pack of *size* bytes; *read*: offset, size → bytes.  Raises Corrupt, OSError."""
-    trailer = read(max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
-    at, length, digest = decode_trailer(trailer, size)
-    footer = decode_footer(read(at, length), digest, name)
+    footer = read_footer(read, size, name)
     for number, checksum in enumerate(footer.regions):
         start = number * REGION
         step(REGION)
@@ -121,13 +120,23 @@ def _copy(calls: Syscalls, source: Path, to_fd: int, step: Step) -> int:
         buffer, at = memoryview(bytearray(REGION)), 0
         while got := calls.pread_into(from_fd, buffer, at):
             step(got)
-            calls.pwrite(to_fd, buffer[:got], at)
+            write_filled(calls, to_fd, buffer[:got], at)
             at += got
             if at % SYNC_EVERY == 0:
                 calls.fdatasync(to_fd)
         return at
     finally:
         calls.close(from_fd)
+
+
+def write_filled(calls: Syscalls, fd: int, data: memoryview, offset: int) -> None:
+    """Write all of *data* but pages of zeros into a new file: the holes of a sparse pack stay.
+
+    Raises OSError.
+    """
+    runs = [(0, len(data))] if len(data) % PAGE else filled_runs(data)
+    for at, size in runs:
+        calls.pwrite(fd, data[at : at + size], offset + at)
 
 
 def receive_document(calls: Syscalls, source: Path, target: Path) -> int:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 
 from ..errors import Corrupt
 from .blocks import PackFile, PackFiles
-from .pack_format import TRAILER_SIZE, Footer, decode_footer, decode_trailer
+from .pack_format import Footer, read_footer
 from .pages import PAGE
 from .sealed_file import KeyOf, SealedFile, open_sealed
 from .syscalls import Syscalls
@@ -104,9 +104,6 @@ class SealedPackFiles(PackFiles):
     def _footer(self, file: SealedFile, pack_id: str) -> Footer:
         try:
             file.unlock(self._key_of)
-            size = file.header.plain_size
-            trailer = file.read(max(0, size - TRAILER_SIZE), TRAILER_SIZE)
-            at, length, digest = decode_trailer(trailer, size)
-            return decode_footer(file.read(at, length), digest, pack_id)
+            return read_footer(file.read, file.header.plain_size, pack_id)
         except OSError as error:
             raise Corrupt(f"pack {pack_id} cannot be read: {error.strerror}") from error

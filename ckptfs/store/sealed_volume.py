@@ -9,6 +9,7 @@ private key of a certificate) the copies can be read on any machine.
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Callable, Generator
 from dataclasses import replace
@@ -33,6 +34,7 @@ from .receiving import (
     prove_pack,
     prove_pack_bytes,
     read_part,
+    write_filled,
 )
 from .sealed_file import SealedFile, new_header, open_sealed, prove_sealed, write_sealed
 from .sealed_packs import SealedPackFiles
@@ -66,7 +68,7 @@ class SealedVolume(CopyVolume):
         except FileNotFoundError:
             raise NotFound(f"{source.name} is missing") from None
         try:
-            size = source.stat().st_size
+            size = os.fstat(fd).st_size  # not of the path: a sparse pack may lie there by now
             read = partial(read_part, self._seal_calls, fd)
             header = new_header(piece.kind, piece.name, size, read, key_id=key_id)
             prove = partial(self._prove_content, piece, read, size, step)
@@ -208,7 +210,8 @@ class SealedVolume(CopyVolume):
             def write(fd: int) -> int:
                 for at in range(0, size, sealing.FRAME):
                     step(min(sealing.FRAME, size - at))
-                    self._seal_calls.pwrite(fd, file.read(at, sealing.FRAME), at)
+                    frame = memoryview(file.read(at, sealing.FRAME))
+                    write_filled(self._seal_calls, fd, frame, at)
                 return size
 
             return land(

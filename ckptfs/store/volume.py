@@ -10,14 +10,16 @@ there whole and durable, or not at all.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
 
 from ..errors import Corrupt, NotFound
 from . import layout
 from .counting import ObjectCount
-from .pack_format import TRAILER_SIZE, Footer, decode_footer, decode_trailer
+from .pack_format import Footer, read_footer
 from .syscalls import Buffer, Syscalls, write_durably
 
 Kind = Literal["packs", "manifests", "tables"]
@@ -147,7 +149,8 @@ class LocalVolume:
         except OSError as error:
             raise Corrupt(f"pack {name} cannot be opened: {error.strerror}") from error
         try:
-            return fd, self._footer(fd, path.stat().st_size, name)
+            # of the descriptor: the collector may have put a sparse pack in its place since
+            return fd, self._footer(fd, os.fstat(fd).st_size, name)
         except BaseException:
             with contextlib.suppress(OSError):
                 self._calls.close(fd)
@@ -155,9 +158,7 @@ class LocalVolume:
 
     def _footer(self, fd: int, size: int, name: str) -> Footer:
         try:
-            trailer = self._read(fd, max(0, size - TRAILER_SIZE), min(size, TRAILER_SIZE))
-            at, length, digest = decode_trailer(trailer, size)
-            return decode_footer(self._read(fd, at, length), digest, name)
+            return read_footer(partial(self._read, fd), size, name)
         except OSError as error:
             raise Corrupt(f"pack {name} cannot be read: {error.strerror}") from error
 

@@ -96,8 +96,8 @@ def test_a_pack_proves_its_name():
     name, tail = encode_footer(footer)
     assert len(tail) % PAGE == 0
     size = 9 * PAGE + len(tail)
-    at, length, digest = decode_trailer(tail[-64:], size)
-    assert at == 9 * PAGE
+    at, length, digest, record = decode_trailer(tail[-64:], size)
+    assert (at, record) == (9 * PAGE, 0)
     assert decode_footer(tail[:length], digest, name) == footer
     with pytest.raises(Corrupt, match="name"):
         decode_footer(tail[:length], digest, "0" * 40)
