@@ -191,6 +191,7 @@ class Sweep:
             await trio.to_thread.run_sync(self._garbage.condemn, batch, epoch)
         report.objects += len(going)
         await trio.sleep(self._grace_s)
+        await trio.to_thread.run_sync(self._garbage.recount)  # not by who asks next
 
     async def _unlink(self, report: Report) -> None:
         for condemned in self._garbage.condemned():

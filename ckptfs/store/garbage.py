@@ -116,6 +116,7 @@ class Garbage:
         self._leftovers = Leftovers(block.directory, calls)
         self._manifests_of: dict[tuple[JobId, Version], frozenset[str]] = {}  # never change
         self._packs_of: dict[str, tuple[str, ...]] = {}  # manifest → packs; likewise
+        self.recount = volume.counted.look  # blocking: has the sums follow what was set aside
         self.last_s = 0  # epoch seconds of the last collection, also an earlier service's
         writers.epoch = max(writers.epoch, self._read_record())
 

@@ -29,9 +29,10 @@ class Used:
         """See Store.  Raises OSError."""
         free, total = self._volume.free_and_total()
         counted, accounts = self._volume.counted, self._versions.accounts
+        is_current = False
         if not self._is_counting:
             self._fill()
-            counted.look()
+            is_current = counted.glance()
         packs, stored = counted.sums()
         return Usage(
             total_bytes=total,
@@ -41,7 +42,7 @@ class Used:
             logical_bytes=accounts.logical_bytes,
             versions=self._versions.count(),
             packs=packs,
-            is_counting=self._is_counting,
+            is_counting=not is_current,
         )
 
     def _fill(self) -> None:

@@ -99,6 +99,48 @@ def test_a_change_within_one_step_of_the_clock_is_seen(tmp_path):
     assert counted.sums() == (2, 3)
 
 
+def test_a_glance_lists_what_it_has_time_for_and_says_so(tmp_path):
+    calls, now_s = Listings(), [0.0]
+    volume = LocalVolume(tmp_path, calls)
+    for place in counting.PLACES:
+        (tmp_path / place).mkdir()
+    for n in range(6):
+        volume.put("packs", f"{n:02x}" * 20, b"12345")
+    age(tmp_path)
+
+    class Slow(Listings):
+        def scan(self, path):
+            now_s[0] += counting.GLANCE_S * 0.4 if len(path.name) == 2 else 0
+            return super().scan(path)
+
+    counted = ObjectCount(tmp_path, Slow(), monotonic_s=lambda: now_s[0])
+    assert not counted.glance()
+    assert counted.sums() == (3, 15)
+    assert counted.glance()
+    assert counted.sums() == walked(tmp_path) == (6, 30)
+
+
+def test_a_glance_does_not_wait_for_a_look(tmp_path):
+    begun, go_on = threading.Event(), threading.Event()
+
+    class Held(Syscalls):
+        def scan(self, path):
+            begun.set()
+            assert go_on.wait(10)
+            return super().scan(path)
+
+    for place in counting.PLACES:
+        (tmp_path / place).mkdir()
+    counted = ObjectCount(tmp_path, Held())
+    looking = threading.Thread(target=counted.look)
+    looking.start()
+    assert begun.wait(10)
+    assert not counted.glance()
+    go_on.set()
+    looking.join()
+    assert counted.glance()
+
+
 def test_directories_that_vanish_count_nothing(tmp_path):
     volume = LocalVolume(tmp_path, Syscalls())
     (tmp_path / "packs").mkdir()
