@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,13 +12,15 @@ from ..errors import Corrupt
 from ..ids import JobId, Version
 from . import schema
 
+VersionRow = tuple[str | int, ...]  # as in the table
+
 
 @dataclass(frozen=True, slots=True)
 class Indexed:
-    """What a catalog says there is: jobs, and the versions of each."""
+    """What a catalog says there is: jobs, and the versions of each, with their rows."""
 
     jobs: frozenset[JobId]
-    versions: frozenset[tuple[JobId, Version]]
+    versions: Mapping[tuple[JobId, Version], VersionRow]
 
 
 def read_index(path: Path) -> Indexed:
@@ -30,11 +33,11 @@ def read_index(path: Path) -> Indexed:
                 raise Corrupt("the catalog has another schema")
             if raw.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
                 raise Corrupt("the catalog is damaged")
-            rows = raw.execute("SELECT job, version FROM versions").fetchall()
+            rows = raw.execute("SELECT * FROM versions").fetchall()
             names = raw.execute("SELECT id FROM jobs").fetchall()
     except sqlite3.Error as error:
         raise Corrupt(f"the catalog cannot be read: {error}") from error
     return Indexed(
         frozenset(JobId(str(name)) for (name,) in names),
-        frozenset((JobId(str(job)), Version(int(version))) for job, version in rows),
+        {(JobId(str(row[0])), Version(int(row[1]))): tuple(row) for row in rows},
     )

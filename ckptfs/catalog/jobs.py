@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from ..ids import JobId, Version, job_number
 from ..model import Head, JobState, Owner
@@ -58,18 +58,41 @@ def save_version(db: Connection, head: Head) -> None:
         _save_version(db, head)
 
 
-def replace_versions(db: Connection, job: JobId, heads: Iterable[Head]) -> None:
-    """Make the index of *job* say what the store says."""
+def save_versions(db: Connection, heads: Iterable[Head]) -> None:
+    """Index committed versions, all or none.  May be repeated."""
     with db.transaction():
-        db.execute("DELETE FROM versions WHERE job = ?", (job,))
         for head in heads:
             _save_version(db, head)
 
 
+def save_rows(db: Connection, rows: Iterable[Sequence[str | int]]) -> None:
+    """Write rows of versions as another catalog had them, all or none."""
+    with db.transaction():
+        for row in rows:
+            db.execute(_VERSION, tuple(row))
+
+
+def versions(db: Connection) -> set[tuple[JobId, Version]]:
+    """Return every version that the index names."""
+    rows = db.rows("SELECT job, version FROM versions")
+    return {(JobId(str(job)), Version(int(version or 0))) for job, version in rows}
+
+
 def remove_version(db: Connection, job: JobId, version: Version) -> None:
     """Forget one version.  May be repeated."""
+    remove_versions(db, [(job, version)])
+
+
+def remove_versions(db: Connection, keys: Iterable[tuple[JobId, Version]]) -> None:
+    """Forget versions, all or none.  May be repeated."""
     with db.transaction():
-        db.execute("DELETE FROM versions WHERE job = ? AND version = ?", (job, version))
+        for key in keys:
+            db.execute("DELETE FROM versions WHERE job = ? AND version = ?", key)
+
+
+def names(db: Connection) -> set[JobId]:
+    """Return every job that the index names."""
+    return {JobId(str(job)) for (job,) in db.rows("SELECT id FROM jobs")}
 
 
 def highest_number(db: Connection) -> int:

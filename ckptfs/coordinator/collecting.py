@@ -17,6 +17,7 @@ from ..gc.api import Report, Sweeper
 from ..ids import JobId, Version
 from ..model import Caller
 from ..security.access import ROOT_UID
+from .lost_heads import strike_rows
 from .parts import Parts
 from .retention import apply_retention, is_through, verdicts
 
@@ -108,6 +109,7 @@ class Collecting:
                 if is_through(job):
                     self._settled.add(job.id)  # it gets no versions any more
             self._parts.garbage.hush()
+            strike_rows(self._parts)  # before the last trace of a removed version goes
             self._report = await self._sweeper.run(
                 asked=asked, empty_trash=empty_trash, tell=self._tell
             )
@@ -117,6 +119,7 @@ class Collecting:
             log.error("the collection: %s", error)
         finally:
             self._progress = None
+            strike_rows(self._parts)
             self._parts.count("collections")
         if self._report.freed_bytes:
             self._parts.count("collected_bytes", self._report.freed_bytes)

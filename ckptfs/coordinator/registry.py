@@ -68,6 +68,8 @@ class Registry:
         self.operations: dict[JobId, Operation] = {}
         # Jobs whose memory is still being read, and the version it is read from: in use.
         self.loading: dict[JobId, tuple[JobId, Version]] = {}
+        # Rows of the catalog that should have been struck with their versions: see `lost_heads`.
+        self.stale_rows: set[tuple[JobId, Version]] = set()
         self._subscribers: list[Subscriber] = []
         self._released: list[Callable[[JobId, Operation], None]] = []
 

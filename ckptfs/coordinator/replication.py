@@ -7,6 +7,7 @@ minute.  It gives way to checkpoints and restarts before each MiB.
 from __future__ import annotations
 
 import logging
+from collections.abc import Collection
 
 import trio
 
@@ -16,7 +17,9 @@ from ..jobs.checkpointing_block import REPLICATION_MAX
 from ..model import Caller
 from ..security.access import ROOT_UID
 from ..store.copies_api import VolumeStatus
+from ..store.copies_plan import Key
 from ..store.copies_record import PLAIN
+from .lost_heads import lost_sentence, take_in
 from .parts import Parts
 
 log = logging.getLogger(__name__)
@@ -54,7 +57,8 @@ class Replication:
             for row in self._copies.rows()
             if row.state not in GOOD
         ] + self._unreachable()
-        return [*filter(None, [self._copies.trouble]), *down, *sorted(self._copies.locked)]
+        first = [lost_sentence(self._copies.lost()), self._copies.trouble]
+        return [*filter(None, first), *down, *sorted(self._copies.locked)]
 
     def _unreachable(self) -> list[str]:
         """Return one sentence when jobs want more copies than there can be."""
@@ -145,23 +149,25 @@ class Replication:
 
     async def _round(self) -> None:
         registry, mended = self._parts.registry, self._copies.mended()
+        lost = self._copies.lost()
         if not await self._copies.round(self.levels(), self._pace):
             return
         for job in list(registry.jobs.values()):
             for version in job.versions:
                 registry.changed(job.id, version)
+        back = take_in(self._parts, lost)
         registry.changed(None)
         self._parts.garbage.ring()  # what waited for copies of its successor may go now
         if self._copies.mended() > mended:
             self._parts.count("objects_mended", self._copies.mended() - mended)
-            await self._prove_again()
+            await self._prove_again(back)
 
-    async def _prove_again(self) -> None:
-        """Versions known to be damaged may be whole now."""
+    async def _prove_again(self, back: Collection[Key]) -> None:
+        """Versions known to be damaged may be whole now; what came *back* may lack something."""
         store = self._parts.store
         for job in store.jobs():
             for version in store.versions(job):
-                if store.damage(job, version):
+                if (job, version) in back or store.damage(job, version):
                     await self._pace(0)
                     await store.verify(job, version)
                     self._parts.registry.changed(job, version)

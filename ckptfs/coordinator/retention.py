@@ -11,6 +11,7 @@ from ..ids import Version
 from ..model import Initiator, JobState, Purpose
 from ..store.api import TRASH_S
 from .api import Job
+from .lost_heads import strike_later
 from .parts import Parts
 
 log = logging.getLogger(__name__)
@@ -89,7 +90,8 @@ def remove_version(parts: Parts, job: Job, version: Version, *, trash_s: int = T
     try:
         catalog_jobs.remove_version(parts.db, job.id, version)
     except CkptfsError as error:  # an index entry; the store is the truth
-        log.error("%s %d stays in the catalog: %s", job.id, version, error)
+        log.error("%s %d stays in the catalog for now: %s", job.id, version, error)
+        strike_later(parts, job.id, version)
 
 
 def bring_back(parts: Parts, job: Job, version: Version) -> None:

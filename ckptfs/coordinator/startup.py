@@ -21,6 +21,7 @@ from ..jobs.record import JobRecord
 from ..model import Head, JobSpec, JobState
 from ..node.api import Exit, UnitPort
 from .api import Job, Outcome, UnitStatus
+from .lost_heads import find_lost
 from .parts import Parts, default_translib
 from .registry import Incarnation
 from .supervision import Supervision
@@ -51,6 +52,7 @@ async def recover(parts: Parts, supervision: Supervision) -> None:
             parts.troubles.append(f"{job.id}: {error}")
     if parts.db.was_rebuilt:
         _rebuild_catalog(parts)
+    find_lost(parts)
 
 
 def job_of(record: JobRecord, parts: Parts) -> Job:
@@ -230,7 +232,7 @@ def _rebuild_catalog(parts: Parts) -> None:
     try:
         for job in parts.registry.jobs.values():
             parts.registry.index(job)
-            catalog_jobs.replace_versions(parts.db, job.id, _readable_heads(parts, job))
+            catalog_jobs.save_versions(parts.db, _readable_heads(parts, job))
         parts.db.settle()
     except CkptfsError as error:
         log.error("the catalog is incomplete: %s", error)

@@ -7,7 +7,7 @@ volume holds is learnt from its listing, so nothing needs to be remembered over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import trio
@@ -60,7 +60,7 @@ class Copies:
         packs: PackFiles,
         loader: BlockLoader,
     ) -> None:
-        self._damage = damage
+        self._damage, self._versions = damage, versions
         self.local_domain = LOCAL
         self._fleet = Fleet(block, calls)
         self.trouble = self._fleet.trouble
@@ -134,6 +134,14 @@ class Copies:
         here = int(not self._damage.of(job, version))
         return self._copies.get((job, version), here)
 
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Be told of versions whose heads are lost: volumes are asked for them in each round."""
+        self._versions.expect(keys)
+
+    def lost(self) -> Sequence[Key]:
+        """Return the versions whose heads are lost and not back yet."""
+        return sorted(self._versions.lost)
+
     def close(self) -> None:
         """Let go of every file on the volumes."""
         for attached in self._volumes.values():
@@ -181,7 +189,8 @@ class Copies:
             raise Busy(f"{name} is {attached.state}, so it is not known what it holds")
         keys = self._book.keys()
         needs = await trio.to_thread.run_sync(self._book.of, keys)
-        if attached.answers and (self._mender.broken or len(needs) < len(keys)):
+        is_whole = len(needs) == len(keys) and not self._versions.lost
+        if attached.answers and (self._mender.broken or not is_whole):
             raise Busy(f"the store has damage that {name} may mend; see ctl/degraded")
         below = list(needed_elsewhere(name, needs, levels, self._holdings(), self.local_domain))
         if below:
@@ -203,7 +212,7 @@ class Copies:
         if not self._volumes:
             self._copies.clear()
             return False
-        before = (dict(self._copies), self.rows(), self.locked)
+        before = (dict(self._copies), self.rows(), self.locked, self.mended())
         await self._fleet.look_at_all()
         keys = self._book.keys()
         needs = await trio.to_thread.run_sync(self._book.of, keys)
@@ -221,12 +230,13 @@ class Copies:
         self.locked = self._watch.sentences(
             lambda key: self._copies.get(key, 0) < levels.get(key[0], 1)
         )
-        return before != (self._copies, self.rows(), self.locked)
+        return before != (self._copies, self.rows(), self.locked, self.mended())
 
     async def _mend(self, needs: Needs, pace: Pace) -> None:
         broken = self._mender.broken
         broken |= self._book.unreadable
         self._book.unreadable.clear()
+        broken |= {Piece("heads", f"{job}@{version}") for job, version in self._versions.lost}
         suspects = {Piece("packs", name) for name in self._damage.quarantined()}
         broken |= suspects & frozenset[Piece]().union(*needs.values())
         for piece in sorted(broken.copy()):

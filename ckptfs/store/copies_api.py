@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from ..errors import NotFound, Unsupported
 from ..ids import JobId, Version
+from .copies_plan import Key
 from .copies_record import PLAIN
 
 Pace = Callable[[int], Awaitable[None]]  # bytes about to be copied; returns when they may be
@@ -52,6 +53,17 @@ class CopiesPort(Protocol):
         """Return how many objects of the store were mended since it was opened."""
         ...
 
+    def expect(self, keys: Iterable[Key]) -> None:
+        """Be told of versions that nobody removed and whose heads are lost.
+
+        Nothing is collected until each is back; volumes are asked for them in each round.
+        """
+        ...
+
+    def lost(self) -> Sequence[Key]:
+        """Return the versions whose heads are lost and not back yet."""
+        ...
+
     async def add(self, directory: str, domain: str = "", seal: str = PLAIN) -> str:
         """Take a directory as a volume; return its name.  *seal*: plain, compress or encrypt.
 
@@ -86,6 +98,7 @@ class NoCopies:
     trouble = ""
     unfinished = False
     locked: frozenset[str] = frozenset()
+    _lost: Sequence[Key] = ()
 
     def rows(self) -> Sequence[VolumeStatus]:
         """See CopiesPort."""
@@ -102,6 +115,14 @@ class NoCopies:
     def mended(self) -> int:
         """See CopiesPort."""
         return 0
+
+    def expect(self, keys: Iterable[Key]) -> None:
+        """See CopiesPort."""
+        self._lost = sorted(keys)
+
+    def lost(self) -> Sequence[Key]:
+        """See CopiesPort."""
+        return self._lost
 
     async def add(self, directory: str, domain: str = "", seal: str = PLAIN) -> str:
         """See CopiesPort."""

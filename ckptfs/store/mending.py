@@ -81,6 +81,8 @@ class Mender:
                 continue
             self.broken.discard(piece)
             self.mended += 1
+            if piece.kind == "heads":
+                self._versions.take_back(*split_head(piece.name))
             log.info("%s %s was mended from volume %s", *_words(piece), name)
             return
 
@@ -88,6 +90,7 @@ class Mender:
         """Worker thread."""
         target = piece_path(self._directory, piece)
         self._calls.mkdir(target.parent)
+        self._calls.fsync_directory(target.parent.parent)
         if piece.kind == "packs":
             attached.volume.deliver(piece, target, step)
             self._packs.drop(piece.name)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,16 @@ from ..model import Head
 from . import layout
 from .api import TRASH_S, Damage
 from .blocks import BlockLoader, PackFiles
+from .copies_plan import Key, Piece
 from .damage import DamageBook, encode_damage
 from .manifest import Manifest, make_known
+from .offline_volumes import Fetcher, open_volumes
 from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
 from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls
 from .verification import decode_sums, verify_files
-from .versions import DAMAGE, PIN, SUMS, VERIFIED, Versions
+from .versions import DAMAGE, PIN, SUMS, VERIFIED, Versions, manifest_of
 from .volume import LocalVolume
 
 SEALED_MODE = 0o400
@@ -58,6 +60,33 @@ class StoreRepair:
         self._packs = PackFiles(self._volume, calls)
         self._loader = BlockLoader(self._packs)
         self._damage = DamageBook(block.directory, calls)
+        volumes, self._unread = open_volumes(block, calls)
+        self._fetcher = Fetcher(block.directory, calls, versions=self.versions, volumes=volumes)
+        self._is_lost = False  # whether anything is
+
+    def fetch_heads(self, keys: Iterable[Key]) -> list[Key]:
+        """Bring heads that vanished back from volumes; return those that are back."""
+        back: list[Key] = []
+        for job, version in keys:
+            self.versions.expect([(job, version)])
+            if self._fetch(Piece("heads", f"{job}@{version}"), "was missing"):
+                self.versions.take_back(job, version)
+                back.append((job, version))
+            else:
+                self._is_lost = True
+        return back
+
+    def _fetch(self, piece: Piece, what: str) -> bool:
+        """Replace a bad object by a proved copy from a volume; whether there was one."""
+        volume = self._fetcher.fetch(piece)
+        if not volume:
+            return False
+        if piece.kind == "packs":
+            self._packs.drop(piece.name)
+            self._damage.release(piece.name)
+        kind = piece.kind.removesuffix("s")
+        self._fixed(f"{kind} {piece.name} {what}, and was fetched back from volume {volume}")
+        return True
 
     def run(self, *, discard: bool) -> None:
         """Repair everything.  Raises OSError when the disk takes no changes."""
@@ -71,6 +100,8 @@ class StoreRepair:
             self._progress(number / len(every))
             self._version(job, version, discard=discard)
         self._packs.clear()
+        for trouble in (*self._unread, *self._fetcher.troubles) if self._is_lost else ():
+            self._lost(f"{trouble}; what lies there did not help")
 
     def _make_directories(self) -> None:
         for name in layout.DIRECTORIES:
@@ -103,7 +134,9 @@ class StoreRepair:
             if path.stat().st_mode & 0o777 != SEALED_MODE:
                 self._calls.chmod(path, SEALED_MODE)
                 self._fixed(f"pack {pack_id}: made read-only again")
-            if self._is_bad(pack_id) and self._damage.is_sound(pack_id):
+            if not self._is_bad(pack_id) or self._fetch(Piece("packs", pack_id), "was damaged"):
+                continue
+            if self._damage.is_sound(pack_id):
                 self._damage.quarantine(pack_id)
                 self._fixed(f"pack {pack_id} is damaged: nothing new will rely on it")
 
@@ -120,10 +153,12 @@ class StoreRepair:
         manifest: Manifest | None = None
         head: Head | None = None
         try:
-            head = self.versions.load_head(job, version)
-            if head.files:
-                manifest_id = head.files[0].manifest.partition(":")[0]
-                manifest = self.versions.load_manifest(manifest_id)
+            head = self._head(job, version)
+            if manifest_id := manifest_of(head):
+                manifest = self._manifest(manifest_id)
+                for pack_id in manifest.packs:
+                    if not self._volume.has("packs", pack_id):
+                        self._fetch(Piece("packs", pack_id), "was missing")
             found = self._prove(head, manifest)
         except Corrupt as error:
             found = [Damage(job, version, UnitName(""), "COMMIT", -1, str(error))]
@@ -131,6 +166,22 @@ class StoreRepair:
             self._note_damaged(job, version, found, discard=discard)
         else:
             self._note_whole(head, manifest)
+
+    def _head(self, job: JobId, version: Version) -> Head:
+        try:
+            return self.versions.load_head(job, version)
+        except Corrupt:
+            if not self._fetch(Piece("heads", f"{job}@{version}"), "was damaged"):
+                raise
+        return self.versions.load_head(job, version)
+
+    def _manifest(self, manifest_id: str) -> Manifest:
+        try:
+            return self.versions.read_manifest(manifest_id)
+        except Corrupt:
+            if not self._fetch(Piece("manifests", manifest_id), "was damaged"):
+                raise
+        return self.versions.read_manifest(manifest_id)
 
     def _note_whole(self, head: Head, manifest: Manifest | None) -> None:
         """Remember that a version was proved, and mend what lies beside it."""
@@ -159,6 +210,7 @@ class StoreRepair:
     def _note_damaged(
         self, job: JobId, version: Version, found: list[Damage], *, discard: bool
     ) -> None:
+        self._is_lost = True
         more = f" and {len(found) - 1} more places" if len(found) > 1 else ""
         what = f"version {version} of {job} is damaged: {found[0]}{more}"
         if discard and not self.versions.marked(job, version, PIN):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,7 @@ class Versions:
         self._unique: dict[tuple[JobId, Version], int] = {}
         self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
+        self.lost: set[tuple[JobId, Version]] = set()  # see `expect`
         self._scan()
         self._index = HeadIndex(block, calls)
         known = self._index.load(self._versions)
@@ -83,8 +84,21 @@ class Versions:
         """See Store."""
         return tuple(self._versions.get(job, ()))
 
+    def expect(self, keys: Iterable[tuple[JobId, Version]]) -> None:
+        """Be told of versions that are neither here nor in the trash: their heads are lost.
+
+        Until each is back nothing is collected: what it refers to is not known.
+        """
+        self.lost |= {key for key in keys if not self.is_present(key)}
+
+    def take_back(self, job: JobId, version: Version) -> None:
+        """Take in a lost version whose head was fetched back.  Raises Corrupt."""
+        if (job, version) in self.lost:
+            self.add(self.load_head(job, version))
+
     def add(self, head: Head) -> None:
-        """Take in a version just committed."""
+        """Take in a version just committed, or back."""
+        self.lost.discard((head.job, head.version))
         numbers = self._versions.setdefault(head.job, [])
         if head.version not in numbers:
             numbers.append(head.version)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from ..errors import CkptfsError
@@ -11,7 +12,7 @@ from ..store.superblock import open_superblock
 from ..store.syscalls import Syscalls
 from ..store.versions import Versions
 from ..store.volume import LocalVolume
-from .records import compare, load_records
+from .records import compare, load_records, removed_versions
 
 
 def check_all(store: Path, progress: Callable[[float], None]) -> tuple[list[str], list[str]]:
@@ -30,5 +31,6 @@ def check_all(store: Path, progress: Callable[[float], None]) -> tuple[list[str]
     for _ in range(2):
         records, troubles = load_records(store)
         versions = Versions(block, LocalVolume(block.directory, calls), calls)
-        found.append(set(compare(store, records, versions)))
+        removed = partial(removed_versions, block, calls, versions)
+        found.append(set(compare(store, records, versions, removed).sentences()))
     return [*wrong, *troubles, *sorted(found[0] & found[1])], leftovers(store)

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
+from ..catalog.index import VersionRow
+from ..store.copies_plan import Key
 from ..store.packs import failure_of
 from ..store.repair import StoreRepair
-from ..store.superblock import open_superblock
+from ..store.superblock import Superblock, open_superblock
 from ..store.syscalls import Syscalls
-from .records import compare, load_records, rebuild
+from .records import compare, load_records, lost_sentence, rebuild, removed_versions
 
 Say = Callable[[str], None]
 
@@ -53,8 +56,17 @@ def repair(
             progress=progress,
             now_ns=clock(),
         )
+        lost = _find_lost(store, block, mending, calls)
         mending.run(discard=discard)
-        _mend_catalog(store, mending, outcome, wanted=rebuild_catalog)
+        _mend_catalog(
+            store,
+            mending,
+            outcome,
+            lost=lost,
+            removed=partial(removed_versions, block, calls, mending.versions),
+            wanted=rebuild_catalog,
+            discard=discard,
+        )
     except OSError as error:
         raise failure_of(error) from error
     finally:
@@ -62,11 +74,38 @@ def repair(
     return outcome
 
 
-def _mend_catalog(store: Path, mending: StoreRepair, outcome: Outcome, *, wanted: bool) -> None:
+def _find_lost(
+    store: Path, block: Superblock, mending: StoreRepair, calls: Syscalls
+) -> Mapping[Key, VersionRow]:
+    """Return what of the versions that the catalog alone knows no volume gives back."""
+    versions = mending.versions
+    removed = partial(removed_versions, block, calls, versions)
+    lost = dict(compare(store, load_records(store)[0], versions, removed).lost)
+    for key in mending.fetch_heads(sorted(lost)):
+        del lost[key]
+    return lost
+
+
+def _mend_catalog(
+    store: Path,
+    mending: StoreRepair,
+    outcome: Outcome,
+    *,
+    lost: Mapping[Key, VersionRow],
+    removed: Callable[[], set[Key]],
+    wanted: bool,
+    discard: bool,
+) -> None:
     records, troubles = load_records(store)
     outcome.lost.extend(f"{trouble}; its versions can still be restarted" for trouble in troubles)
-    wrong = list(compare(store, records, mending.versions))
+    wrong = compare(store, records, mending.versions, removed).wrong
     outcome.fixed.extend(wrong)
-    if wanted or wrong:
-        rebuild(store, records, mending.versions)
+    if wanted or wrong or (discard and lost):
+        rebuild(store, records, mending.versions, () if discard else lost.values())
         outcome.fixed.append(f"made the catalog again: {len(records)} jobs")
+    given_up = (
+        "given up"
+        if discard
+        else ("the collector deletes nothing while it is missed; --discard gives it up")
+    )
+    outcome.lost.extend(f"{lost_sentence(*key)}; {given_up}" for key in sorted(lost))

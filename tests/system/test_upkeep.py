@@ -105,3 +105,40 @@ def test_a_scrub_finds_a_changed_byte_and_a_repair_names_it(installation):
     assert refused_control(job.control("restart"), str(version))[0] == 5
     os.rmdir(job.path / str(version))
     assert (installation.mount / "ctl/degraded").read_text() == "0\n"
+
+
+def test_a_head_that_vanished_while_the_service_was_down_is_missed_and_comes_back(
+    installation, tmp_path
+):
+    copies = tmp_path / "copies"
+    copies.mkdir()
+    job = started(installation)
+    assert write_control(installation.mount / "ctl/volumes", f"add {copies}", uid=0) == "copies"
+    job.write("replication", "2")
+    first, second = job.checkpoint(), job.checkpoint()
+    state = job.path / str(first) / "ctl/state"
+    eventually(lambda: state.read_text() == "restartable\n", "two copies")
+    installation.stop_daemon()
+    (installation.store / "heads" / job.name / str(first)).unlink()
+    away = copies.rename(tmp_path / "away")
+    installation.start()
+    health = (installation.mount / "ctl/health").read_text()
+    assert f"the head of version {first} of {job.name} is missing, and nobody removed it" in health
+    assert sorted(entry for entry in os.listdir(job.path) if entry.isdigit()) == [str(second)]
+    eventually(
+        lambda: "is missing" in (installation.mount / "ctl/gc").read_text(),
+        "the collector's doubt",
+        explain=lambda: (
+            (installation.mount / "ctl/gc").read_text()
+            + (installation.mount / "ctl/health").read_text()
+        ),
+    )
+    away.rename(copies)
+    write_control(installation.mount / "ctl/volumes", "copies up", uid=0)
+    eventually(lambda: (job.path / str(first)).is_dir(), "the version is back")
+    job.kill()
+    job.restart(first)
+    eventually(lambda: (installation.mount / "ctl/health").read_text() == "ok\n", "health")
+    job.kill()
+    for number in (first, second):
+        os.rmdir(job.path / str(number))
