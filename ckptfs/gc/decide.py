@@ -10,6 +10,8 @@ The rules in their order (the first that applies decides):
 4. what the job's retention keeps stays, the rest goes; no retention keeps all.  The user's own
    versions within the space that the user provided are kept by it whatever its other rules say.
 
+A pack that is under half alive is written anew without its dead pages (`pack_verdict`).
+
 Only restartable versions are counted, and only those that have all their copies count against
 an older one.  A damaged version is evidence, and its owner's to remove.
 """
@@ -27,6 +29,7 @@ CLOCK_SLACK_S = 120  # clocks are stepped by less than that in normal service
 SYSTEM_PURPOSES = frozenset({Purpose.FAULT_TOLERANCE, Purpose.MIGRATION})
 AWAITS_COPIES = "what replaces it has not all its copies yet"
 SCARCE = 20  # low mark: the trash goes early when less than one part in so many of the disk is free
+PACK_GAIN_MIN = 16 << 10  # bytes: less does not pay for the syncs and the record of a sparse pack
 AMPLE = 10  # high mark: and no more of it when one part in so many is free again
 
 
@@ -171,6 +174,19 @@ def _newest(good: Sequence[Candidate], count: int, rule: str) -> dict[Version, s
     first = copied[0] if len(copied) == count else Version(0)
     kept = {c.version: AWAITS_COPIES for c in good if c.version >= first}
     return kept | dict.fromkeys((c.version for c in good[-count:]), rule)
+
+
+def pack_verdict(held_bytes: int, live_bytes: int) -> str:
+    """Return why a pack is written anew without its dead pages, or "".
+
+    *held_bytes*: of all pages in the file; *live_bytes*: of those that some version needs.
+    """
+    if 2 * live_bytes >= held_bytes or held_bytes - live_bytes < PACK_GAIN_MIN:
+        return ""
+    return (
+        f"{100 * live_bytes // held_bytes} % of its {held_bytes} bytes are needed:"
+        f" written anew it takes {held_bytes - live_bytes} less"
+    )
 
 
 NEARLY_FULL = "the disk is nearly full"

@@ -23,9 +23,10 @@ from ..errors import CkptfsError, TryAgain
 from ..store.copies import Copies
 from ..store.garbage import Condemned, Garbage, Item, Live, Roots
 from ..store.trash import Trashed
-from .api import Report
+from .api import Pace, Report, at_once
 from .decide import NEARLY_FULL, clock_doubt, is_ample, trash_verdict
 from .sweep_copies import CopySweep
+from .sweep_packs import PackSweep
 
 log = logging.getLogger(__name__)
 GRACE_S = 5.0  # between setting aside and unlinking
@@ -64,6 +65,7 @@ class Sweep:
         self._wall_s, self._uptime_s, self._is_scarce = wall_s, uptime_s, is_scarce
         self._grace_s = grace_s
         self._copies = CopySweep(garbage, copies, sentence_of) if copies else None
+        self._packs = PackSweep(garbage, self._mark, wall_s, sentence_of)
         self._believed = (wall_s(), uptime_s())
         self._turn = trio.Lock()
 
@@ -84,20 +86,34 @@ class Sweep:
         """Return what would happen on each volume.  Changes nothing."""
         return await self._copies.plan() if self._copies else []
 
+    async def plan_packs(self, *, empty_trash: bool) -> list[str]:
+        """See Sweeper."""
+        self._check_clock()
+        going = {entry.path for entry, reason in self._trash(empty_trash) if reason}
+        _, now = await self._mark()
+        roots, live = await self._mark(going)
+        return await self._packs.plan(roots, live, now)
+
     async def run(
-        self, *, asked: bool, empty_trash: bool, tell: Callable[[int, int], None]
+        self,
+        *,
+        asked: bool,
+        empty_trash: bool,
+        tell: Callable[[int, int], None],
+        pace: Pace = at_once,
     ) -> Report:
         """See Sweeper."""
         report = Report()
         async with self._turn:
             try:
                 await self._run(report, empty_trash, tell)
+                await self._thin_out(report, pace)
             except (CkptfsError, OSError) as error:
                 report.doubt = sentence_of(error)
                 log.warning("nothing more is collected: %s", error)
             if asked or not report.doubt:
                 self._believed = (self._wall_s(), self._uptime_s())
-                self._garbage.last_s = min(self._garbage.last_s, int(self._wall_s()))
+                self._garbage.record.last_s = min(self._garbage.record.last_s, int(self._wall_s()))
         return report
 
     async def _run(
@@ -126,6 +142,14 @@ class Sweep:
             report.freed_bytes += found_there.freed_bytes
             report.copies, report.doubts = found_there.objects, found_there.doubts
 
+    async def _thin_out(self, report: Report, pace: Pace) -> None:
+        """Write packs anew that are under half alive by now."""
+        found = await self._packs.run(pace)
+        report.freed_bytes += found.freed_bytes
+        report.packs, report.packs_bytes = found.packs, found.freed_bytes
+        report.left, report.unfinished = found.left, found.more
+        report.waiting += found.waits
+
     async def _round(
         self,
         going: Sequence[tuple[Trashed, str]],
@@ -153,7 +177,9 @@ class Sweep:
         return is_ample(max(free_bytes, told_bytes), total_bytes)
 
     def _check_clock(self) -> None:
-        doubt = clock_doubt(self._wall_s(), self._uptime_s(), self._believed, self._garbage.last_s)
+        doubt = clock_doubt(
+            self._wall_s(), self._uptime_s(), self._believed, self._garbage.record.last_s
+        )
         if doubt:
             raise TryAgain(f"{doubt}; when it is right, ask for a collection twice")
 
@@ -166,17 +192,24 @@ class Sweep:
 
     async def _find(self, without: Collection[Path] = ()) -> _Found:
         """List, then mark: what is listed and not marked is dead.  *without*: trash to ignore."""
+        listed = await trio.to_thread.run_sync(self._garbage.listed)
+        roots, live = await self._mark(without)
+        dead = await trio.to_thread.run_sync(self._garbage.dead, listed, live, roots)
+        return _Found(dead, live, roots)
+
+    async def _mark(self, without: Collection[Path] = ()) -> tuple[Roots, Live]:
+        """Return what must stay, as of now, and all that it refers to.  *without*: trash to ignore.
+
+        Raises CkptfsError, OSError when in doubt.
+        """
         for _ in range(TRIES):
-            listed = await trio.to_thread.run_sync(self._garbage.listed)
             roots = self._garbage.roots()
             kept = tuple(entry for entry in roots.trash if entry.path not in without)
             roots = replace(roots, trash=kept)
             try:
-                live = await trio.to_thread.run_sync(self._garbage.mark, roots)
+                return roots, await trio.to_thread.run_sync(self._garbage.mark, roots)
             except TryAgain:
                 continue
-            dead = await trio.to_thread.run_sync(self._garbage.dead, listed, live, roots)
-            return _Found(dead, live, roots)
         raise TryAgain("versions come and go too fast to be marked; it is tried again later")
 
     async def _set_aside(

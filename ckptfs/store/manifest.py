@@ -29,10 +29,12 @@ from .dedup import Known, KnownFile
 from .index import PACK_PAGES, PACKS_MAX
 from .pack_format import ID_SIZE
 from .pages import DIGEST_SIZE, HASH_SIZE, U32, block_count, block_digest, page_count
+from .sparse_format import Pages
 from .stream import StoredFile
 
 MAGIC = b"ckptfs manifest 1\n"
 MANIFEST_MAX = 1 << 30  # bytes: 128 M extents
+NO_HOLES: Mapping[int, Pages] = {}
 PART = 1 << 16  # pages worked on at once where temporary arrays would add up
 _LENGTH = struct.Struct("<I")
 _EXTENT = np.dtype([("pages", "<u4"), ("place", "<u4")])
@@ -216,8 +218,14 @@ def _decode_files(
     return tuple(files)
 
 
-def make_known(manifest: Manifest, table: bytes, usable: Sequence[bool]) -> Known:
-    """Return what a next version may refer to.  *usable*: one flag per pack of the manifest.
+def make_known(
+    manifest: Manifest,
+    table: bytes,
+    usable: Sequence[bool],
+    present: Mapping[int, Pages] = NO_HOLES,
+) -> Known:
+    """Return what a next version may refer to.  *usable*: one flag per pack of the manifest;
+    *present*: of sparse ones, by their number, which pages are there.
 
     Raises Corrupt when the page table is not the one the manifest names: then
     nothing is known, every page is written again, and that heals.
@@ -232,6 +240,9 @@ def make_known(manifest: Manifest, table: bytes, usable: Sequence[bool]) -> Know
         rows = hashes[first : first + len(file.places)]
         first += len(file.places)
         sound = good[file.places // PACK_PAGES] | (file.places == 0)
+        for number, pages in present.items():
+            here = (file.places // PACK_PAGES == number) & (file.places != 0)
+            sound[here] &= pages[file.places[here] % PACK_PAGES]
         if not sound.all():
             rows = rows.copy()
             rows[~sound] = 0  # a hash no page has

@@ -8,11 +8,12 @@ make two pages collide.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
 import secrets
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -24,6 +25,8 @@ from .syscalls import Syscalls, write_durably
 
 FORMAT_NUMBER = 1
 MANDATORY = frozenset({"pages-4096-xxh3", "heads-ed25519"})
+SPARSE = "packs-sparse"  # packs without their dead pages: an older ckptfs takes them for damaged
+KNOWN = MANDATORY | {SPARSE}
 FORMAT_MAX = 1 << 16
 
 
@@ -37,6 +40,12 @@ class Superblock:
     page_seed: int
     epoch: int  # the collector's fence
     lock_fd: int = -1
+    more_locks: list[int] = field(default_factory=list[int])  # see `demand`
+
+    def unlock(self) -> None:
+        """Let go of the store.  Once."""
+        for fd in [self.lock_fd, *self.more_locks]:
+            os.close(fd)
 
 
 def create_store(directory: Path, calls: Syscalls) -> None:
@@ -62,7 +71,7 @@ def create_store(directory: Path, calls: Syscalls) -> None:
     document = {
         "format": FORMAT_NUMBER,
         "store": secrets.token_hex(16),
-        "mandatory": sorted(MANDATORY),
+        "mandatory": sorted(KNOWN),
         "optional": [],
         "epoch": 0,
     }
@@ -105,9 +114,39 @@ def parse_format(raw: bytes) -> tuple[str, int]:
         ) from error
     if number != FORMAT_NUMBER:
         raise CannotRun(f"the store has format {number}, this ckptfs reads format {FORMAT_NUMBER}")
-    if unknown := sorted(flags - MANDATORY):
+    if unknown := sorted(flags - KNOWN):
         raise CannotRun(f"the store needs {', '.join(unknown)}, which this ckptfs does not know")
     return store_id, epoch
+
+
+def demand(block: Superblock, calls: Syscalls, flag: str) -> None:
+    """Have FORMAT name *flag* as mandatory, durably, before anything needs it.  May be repeated.
+
+    For stores made before there was the flag.  *block* is locked, and stays so: the new file is
+    locked before it takes the place of the old one.  Raises Corrupt, OSError.
+    """
+    path = block.directory / layout.FORMAT
+    raw = calls.read_file(path, FORMAT_MAX)
+    parse_format(raw)
+    document = cast("dict[str, Any]", json.loads(raw))
+    if flag in document["mandatory"]:
+        return
+    document["mandatory"] = sorted({*document["mandatory"], flag})
+    temporary = path.with_name(f".{path.name}.tmp")
+    calls.unlink(temporary)
+    fd = calls.create(temporary, mode=0o444)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        calls.pwrite(fd, json.dumps(document, indent=1).encode() + b"\n", 0)
+        calls.fsync(fd)
+        calls.rename(temporary, path)
+    except OSError:
+        os.close(fd)
+        with contextlib.suppress(OSError):
+            calls.unlink(temporary)
+        raise
+    block.more_locks.append(fd)
+    calls.fsync_directory(path.parent)
 
 
 def _secret(directory: Path, name: str, size: int, calls: Syscalls) -> bytes:

@@ -17,6 +17,7 @@ from .hash_ring import HashWorker, RingHashing
 from .hashing import Hashing, HereHashing
 from .ingest import VersionIngest
 from .manifest import make_known
+from .pack_format import Footer
 from .packs import PACK_PAGES_MAX, PackSet, failure_of
 from .pages import HASH_SIZE, page_count
 from .pipeline import WorkThread
@@ -181,19 +182,28 @@ class Writers:
             pages = sum(page_count(file.size_bytes) for file in manifest.files)
             table = self._volume.get("tables", manifest.manifest_id, pages * HASH_SIZE + 1)
             # Opening a pack proves that it is sealed and whole; damage inside is the quarantine's.
-            usable = [self._damage.is_sound(p) and self._is_sealed(p) for p in manifest.packs]
-            known = make_known(manifest, table, usable)
+            footers = [self._footer(pack) for pack in manifest.packs]
+            known = make_known(
+                manifest,
+                table,
+                [footer is not None for footer in footers],
+                # what a manifest names is there; a hit on a hole would be bytes that nobody has
+                {n: f.present for n, f in enumerate(footers) if f and f.present is not None},
+            )
         except (Corrupt, NotFound, OSError):
             return Known()
         return Known(source.version if source.job == job else None, known.packs, known.files)
 
-    def _is_sealed(self, pack_id: str) -> bool:
+    def _footer(self, pack_id: str) -> Footer | None:
+        """Return the footer of a pack that may be relied on, None of any other."""
+        if not self._damage.is_sound(pack_id):
+            return None
         try:
-            fd, _ = self._volume.open_pack(pack_id)
+            fd, footer = self._volume.open_pack(pack_id)
         except (Corrupt, NotFound):
-            return False
+            return None
         self._calls.close(fd)
-        return True
+        return footer
 
     def _hasher(self) -> Hashing:
         seed = self._block.page_seed

@@ -183,7 +183,7 @@ def jump(world):
 
 
 def fall_back(world):
-    world.store.garbage.last_s = NOW + 10**6
+    world.store.garbage.record.last_s = NOW + 10**6
 
 
 DOUBTS = {
