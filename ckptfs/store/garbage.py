@@ -14,32 +14,31 @@ So candidates are listed first and roots taken afterwards, on the trio thread.
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import cast
 
 from ..errors import Busy, Corrupt, Degraded, NotFound, TryAgain
 from ..ids import JobId, Version, parse_job_id
 from . import layout
 from .blocks import PackFiles
+from .collector_record import CollectorRecord
+from .compaction import Compaction
+from .counting import taken_bytes
 from .damage import DamageBook
 from .heads import HEAD_MAX
 from .leftovers import Leftovers, is_temporary
 from .manifest import MANIFEST_MAX, manifest_packs
 from .sessions import sweep_sessions
 from .superblock import Superblock
-from .syscalls import Syscalls, is_full, write_durably
+from .syscalls import Syscalls, is_full
 from .trash import Trash, Trashed
 from .versions import Versions
 from .volume import Kind, LocalVolume
 from .writers import Writers
 
 log = logging.getLogger(__name__)
-RECORD = "collector.json"  # epoch and time of the last collection
-RECORD_MAX = 1 << 12
 SUFFIXES: dict[Kind, str] = {"packs": ".pack", "manifests": ".manifest", "tables": ".pages"}
 BESIDE_FANS = frozenset(
     place.partition("/")[2] for place in (layout.OPEN_PACKS, layout.CONDEMNED, layout.QUARANTINE)
@@ -75,6 +74,7 @@ class Live:
 
     packs: frozenset[str]
     manifests: frozenset[str]
+    named: frozenset[str]  # of these, but for those that are just being written
 
     def of(self, kind: Kind) -> frozenset[str]:
         """Return the objects of *kind* that must stay; a page table lives with its manifest."""
@@ -117,8 +117,18 @@ class Garbage:
         self._manifests_of: dict[tuple[JobId, Version], frozenset[str]] = {}  # never change
         self._packs_of: dict[str, tuple[str, ...]] = {}  # manifest → packs; likewise
         self.recount = volume.counted.look  # blocking: has the sums follow what was set aside
-        self.last_s = 0  # epoch seconds of the last collection, also an earlier service's
-        writers.epoch = max(writers.epoch, self._read_record())
+        self.record = CollectorRecord(block.directory, calls)
+        writers.epoch = max(writers.epoch, self.record.read())
+        self.compaction = Compaction(
+            block,
+            calls,
+            volume=volume,
+            packs=packs,
+            damage=damage,
+            packs_in=self.packs_in,
+            read=versions.read_manifest,
+            promise=writers.space.promise,
+        )
 
     # -- what must stay ---------------------------------------------------------
 
@@ -186,9 +196,9 @@ class Garbage:
             manifests |= self._named_by(entry.job, entry.version, entry.path)
         packs: set[str] = set()
         for manifest in manifests:
-            packs.update(self._packs_in(manifest))
+            packs.update(self.packs_in(manifest))
         claimed = self._writers.claims.names()
-        return Live(frozenset(packs), frozenset(manifests | claimed))
+        return Live(frozenset(packs), frozenset(manifests | claimed), frozenset(manifests))
 
     def _named_by(self, job: JobId, version: Version, path: Path) -> frozenset[str]:
         found = self._manifests_of.get((job, version))
@@ -202,7 +212,8 @@ class Garbage:
             self._manifests_of[job, version] = found
         return found
 
-    def _packs_in(self, manifest: str) -> tuple[str, ...]:
+    def packs_in(self, manifest: str) -> tuple[str, ...]:
+        """Return the packs that a manifest names.  Blocking.  Raises Corrupt, also when missing."""
         found = self._packs_of.get(manifest)
         if found is None:
             try:
@@ -257,7 +268,7 @@ class Garbage:
     def size_of(self, item: Item) -> int:
         """Return the bytes of an object on the disk, 0 when it is gone."""
         with contextlib.suppress(FileNotFoundError):
-            return self._volume.path(item.kind, item.name).stat().st_size
+            return taken_bytes(self._volume.path(item.kind, item.name).stat())
         return 0
 
     def free_and_total(self) -> tuple[int, int]:
@@ -270,13 +281,13 @@ class Garbage:
         """Begin a new epoch, durably, and return it: versions begun from now on are of it."""
         waiting = [condemned.epoch for condemned in self.condemned()]
         epoch = max([self._writers.epoch, *waiting]) + 1
-        self._keep_record(epoch, now_s)
+        self.record.keep(epoch, now_s)
         self._writers.epoch = epoch
         return epoch
 
     def note_end(self, now_s: int) -> None:
         """Remember when the collector last ran, to notice a clock that goes back."""
-        self._keep_record(self._writers.epoch, now_s)
+        self.record.keep(self._writers.epoch, now_s)
 
     def older_than(self, epoch: int) -> bool:
         """Whether a version begun before *epoch* is still being written."""
@@ -301,6 +312,7 @@ class Garbage:
             self._calls.fsync_directory(directory)
 
     def _set_aside(self, item: Item, path: Path, target: Path) -> bool:
+        thinned = self._thinned_by(item)
         with self._writers.claims.held(item.name) as is_claimed:
             if is_claimed:
                 return False  # a version with the same content is being committed
@@ -309,7 +321,15 @@ class Garbage:
             except FileNotFoundError:
                 return False  # given up by its writer meanwhile
         self._forget(item)
+        self.compaction.thin(thinned)
         return True
+
+    def _thinned_by(self, item: Item) -> tuple[str, ...] | None:
+        """Return the packs that lose pages when *item* goes, None when that cannot be told."""
+        try:
+            return self.packs_in(item.name) if item.kind == "manifests" else ()
+        except (Corrupt, OSError):
+            return None
 
     def _forget(self, item: Item) -> None:
         if item.kind == "packs":
@@ -368,27 +388,6 @@ class Garbage:
         if files:
             log.info("%d temporary files were left over", files)
         return size
-
-    # -- the record -------------------------------------------------------------
-
-    def _read_record(self) -> int:
-        """Return the epoch kept in the record, 0 when there is none that can be read."""
-        try:
-            row = json.loads(self._calls.read_file(self._directory / RECORD, RECORD_MAX))
-            record = cast("dict[str, int]", row)
-            self.last_s = int(record["ended_s"])
-            return int(record["epoch"])
-        except (OSError, ValueError, KeyError, TypeError):
-            return 0
-
-    def _keep_record(self, epoch: int, now_s: int) -> None:
-        text = json.dumps({"epoch": epoch, "ended_s": now_s}).encode()
-        try:
-            write_durably(self._calls, self._directory / RECORD, text)
-        except OSError as error:
-            if not is_full(error):  # then it stands in the name of the condemned, too
-                raise
-        self.last_s = now_s
 
 
 def _item(name: str) -> Item:

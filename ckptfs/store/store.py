@@ -7,7 +7,6 @@ and reading threads, durability to worker threads.
 from __future__ import annotations
 
 import contextlib
-import os
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -67,7 +66,7 @@ def open_store(
     try:
         return LocalStore(block, calls, clock, hash_worker=hash_worker, pack_pages=pack_pages)
     except BaseException as error:
-        os.close(block.lock_fd)
+        block.unlock()
         if isinstance(error, OSError):
             raise failure_of(error) from error
         raise
@@ -200,7 +199,7 @@ class LocalStore:
             if not self.degraded():
                 self._versions.index_keeper()()
         finally:
-            os.close(self._block.lock_fd)
+            self._block.unlock()
 
     # -- reading --------------------------------------------------------------
 
