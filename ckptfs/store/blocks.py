@@ -86,6 +86,11 @@ class PackFiles:
                 self._open.popitem(last=False)
         return pack
 
+    def peek(self, pack_id: str) -> PackFile | None:
+        """Return a pack that is open, without waiting for a disk."""
+        with self._lock:
+            return self._open.get(pack_id)
+
     def open_pack(self, pack_id: str) -> PackFile:
         """Open a pack and prove that it is sealed.  Raises NotFound, Corrupt."""
         fd, footer = self._volume.open_pack(pack_id)

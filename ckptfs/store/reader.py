@@ -1,21 +1,25 @@
 """Reading committed files: a small cache of verified blocks, and prefetch.
 
-Blocks are loaded and proved by two worker threads; the trio thread hands out
-bytes.  A sequential reader finds the next blocks under way already.
+Blocks are loaded and proved by a worker process (`read_ring`), and by two
+threads what that cannot or has no time for; the trio thread hands out bytes.
+A sequential reader finds the next blocks under way already.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import trio
 
 from ..errors import Corrupt, Gone
 from .blocks import BlockLoader
 from .manifest import Manifest
-from .pages import BLOCK, block_count
+from .pages import BLOCK, DIGEST_SIZE, block_count
+from .read_ring import ReadRing
 
 LOADERS = 2  # threads
 CACHED_BLOCKS = 24  # MiB for the whole store; a restart reads every byte once
@@ -27,8 +31,8 @@ Key = tuple[str, int, int]  # manifest, file, block
 class BlockCache:
     """Verified blocks and those being loaded.  Trio thread only."""
 
-    def __init__(self, loader: BlockLoader) -> None:
-        self._loader = loader
+    def __init__(self, loader: BlockLoader, ring: ReadRing | None = None) -> None:
+        self._loader, self._ring = loader, ring
         self._pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="ckptfs-read")
         self._blocks: OrderedDict[Key, Future[memoryview]] = OrderedDict()
 
@@ -39,16 +43,37 @@ class BlockCache:
         if future is None or (
             future.done() and (future.cancelled() or future.exception() is not None)
         ):
-            file = manifest.files[index]
-            future = self._pool.submit(self._loader.load, manifest, file, block)
-            self._blocks[key] = future
+            self._blocks[key] = future = self._begin(manifest, index, block)
             while len(self._blocks) > CACHED_BLOCKS:
                 self._blocks.popitem(last=False)[1].cancel()
         self._blocks.move_to_end(key)
         return future
 
+    def _begin(self, manifest: Manifest, index: int, block: int) -> Future[memoryview]:
+        file = manifest.files[index]
+        load = partial(self._loader.load, manifest, file, block)
+        if self._ring is not None and len(file.digests) > DIGEST_SIZE:  # not of small files
+            future = self._ring.load(manifest, file, block, partial(self._instead, load))
+            if future is not None:
+                return future
+        return self._pool.submit(load)
+
+    def _instead(self, load: Callable[[], memoryview], future: Future[memoryview]) -> None:
+        """Have a thread do what the worker could not."""
+
+        def work() -> None:
+            if future.set_running_or_notify_cancel():
+                try:
+                    future.set_result(load())
+                except Exception as error:
+                    future.set_exception(error)
+
+        self._pool.submit(work)
+
     def close(self) -> None:
-        """Stop the threads; what was not begun is dropped."""
+        """Stop the process and the threads; what was not begun is dropped."""
+        if self._ring is not None:
+            self._ring.close()
         self._pool.shutdown(wait=True, cancel_futures=True)
         self._blocks.clear()
 
@@ -57,8 +82,12 @@ async def wait_done(future: Future[memoryview]) -> None:
     """Return when *future* is done, whatever came of it."""
     event = trio.Event()
     token = trio.lowlevel.current_trio_token()
+    here = threading.get_ident()
 
     def wake(_: Future[memoryview]) -> None:
+        if threading.get_ident() == here:
+            event.set()
+            return
         try:
             token.run_sync_soon(event.set)
         except trio.RunFinishedError:

@@ -27,6 +27,7 @@ from .damage import DamageBook, decode_damage, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
 from .packs import PACK_PAGES_MAX, failure_of
+from .read_ring import ReadRing
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
 from .superblock import Superblock, create_store, open_superblock
@@ -126,7 +127,7 @@ class LocalStore:
             packs=self._packs,
             loader=self._loader,
         )
-        self._cache = BlockCache(self._loader)
+        self._cache = BlockCache(self._loader, ReadRing(self._packs) if hash_worker else None)
         self._readers: Counter[tuple[JobId, Version]] = Counter()
         self._verifier = Verifier(self._versions, self._loader, self._damage)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
