@@ -109,13 +109,17 @@ def unwrap_from_store(wrap: Wrap, key_id: str, secret: bytes) -> bytes:
 # -- for a passphrase ----------------------------------------------------------------
 
 
-def wrap_for_passphrase(key: bytes, passphrase: str) -> Wrap:
-    """Wrap for a passphrase.  Raises InvalidInput when it is too short."""
+def wrap_for_passphrase(key: bytes, passphrase: str, *, log2n: int = 0) -> Wrap:
+    """Wrap for a passphrase; *log2n*: the effort of scrypt, 0: the usual one.
+
+    Raises InvalidInput when it is too short.
+    """
+    log2n = log2n or SCRYPT_LOG2N
     if len(passphrase) < PASSPHRASE_MIN:
         raise InvalidInput(f"a passphrase has at least {PASSPHRASE_MIN} characters")
     salt = os.urandom(SALT_SIZE)
-    wrap = _lock(_stretch(passphrase, salt, SCRYPT_LOG2N), key, PASSPHRASE)
-    return {**wrap, "salt": _text(salt), "log2n": str(SCRYPT_LOG2N)}
+    wrap = _lock(_stretch(passphrase, salt, log2n), key, PASSPHRASE)
+    return {**wrap, "salt": _text(salt), "log2n": str(log2n)}
 
 
 def unwrap_with_passphrase(wrap: Wrap, key_id: str, passphrase: str) -> bytes:

@@ -16,7 +16,8 @@ from .calls import ProofCalls
 from .disk import Disk, Image, put_down, states
 from .judge import between, judge
 from .places import workplace
-from .scenarios import SCENARIOS, Scenario, act, prepared
+from .scenario import Scenario, act, prepared
+from .scenarios import SCENARIOS
 from .world import Key, States, World, key_of
 
 
@@ -64,7 +65,7 @@ async def record(scenario: Scenario, top: Path) -> Recording:
 
 async def do_again(scenario: Scenario, top: Path) -> None:
     """Do what has to follow a crash or fault."""
-    world = World(top, scale=scenario.scale)
+    world = World(top, shape=scenario.shape)
     try:
         if scenario.opens:
             world.open()
@@ -105,10 +106,12 @@ def digest_of(image: Image, allowed: str) -> bytes:
     return found.digest()
 
 
-async def explore(name: str, *, seed: int = 0, throws: int = 1, works: float = 1.0) -> int:
-    """Judge every state that a crash of one path can leave; return how many there are.
+async def explore(
+    name: str, *, seed: int = 0, throws: int = 1, works: float = 1.0, share: float = 1.0
+) -> int:
+    """Judge the states that a crash of one path can leave; return how many were judged.
 
-    *works*: the share of them in which the store is used on.
+    *share*: how many of them; *works*: the share of these in which the store is used on.
     """
     scenario, rng = SCENARIOS[name], random.Random(f"{name}{seed}")
     place = workplace()
@@ -116,6 +119,8 @@ async def explore(name: str, *, seed: int = 0, throws: int = 1, works: float = 1
     try:
         recording = await record(scenario, place / "disk")
         for number, how, image in crash_states(recording, rng, throws):
+            if rng.random() >= share:
+                continue
             used = rng.random() < works
             await judge_image(recording, number, how, image, place / "disk", works=used)
             count += 1
@@ -133,7 +138,7 @@ async def judge_image(
         if recording.scenario.again is not None:
             await do_again(recording.scenario, top)
         allowed = between(recording.history, number)
-        await judge(top, allowed, hurt=recording.lost, scale=recording.scenario.scale, works=works)
+        await judge(top, allowed, hurt=recording.lost, shape=recording.scenario.shape, works=works)
     except Exception as error:
         log = [f"{n} {op} {words}"[:110] for n, (op, words) in enumerate(recording.log)]
         raise AssertionError(

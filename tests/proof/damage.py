@@ -20,7 +20,7 @@ from ckptfs.store.manifest import manifest_packs
 from .disk import Disk, Image, put_down
 from .museum import COPIED, FLAT_TRASH, HURT, KINDS, PLAIN_TRASH, Kind, build, pace
 from .places import workplace
-from .scenarios import mend_store
+from .scenario import mend_store
 from .world import LIVE, A, B, Key, States, World, key_of
 
 Spoil = Callable[[bytes, bytes, random.Random], bytes | None]  # its bytes, another's → new bytes

@@ -23,7 +23,8 @@ from .crashes import Recording, do_again, record
 from .disk import put_down
 from .judge import judge
 from .places import workplace
-from .scenarios import SCENARIOS, Scenario
+from .scenario import Scenario
+from .scenarios import SCENARIOS
 from .world import GONE, LIVE, Key, World, word_of
 
 LATER = "a9"  # written after the fault
@@ -132,7 +133,7 @@ async def one_case(bench: Bench, number: int, fault: Fault, top: Path, *, works:
         if bench.scenario.again is not None:
             await do_again(bench.scenario, top)
         await judge(
-            top, allowed, hurt=bench.recording.lost, scale=bench.scenario.scale, works=works
+            top, allowed, hurt=bench.recording.lost, shape=bench.scenario.shape, works=works
         )
     except Exception as error:
         raise AssertionError(
@@ -145,7 +146,7 @@ async def one_case(bench: Bench, number: int, fault: Fault, top: Path, *, works:
 async def use(bench: Bench, calls: ProofCalls, plan: Once, top: Path) -> dict[Key, frozenset[str]]:
     """Do the thing with a fault, go on with the same store; return what may be left."""
     scenario = bench.scenario
-    world = World(top, calls, scale=scenario.scale)
+    world = World(top, calls, scenario.shape)
     world.spec.states = dict(bench.recording.history[0][1])
     world.note()
     world.now_s = bench.recording.now_s

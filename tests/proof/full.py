@@ -19,7 +19,7 @@ from tests.store_kit import UNIT, draft, write_file
 from tests.system.small_disk import fill, remove
 
 from .places import workplace
-from .world import LIVE, TRASH, A, World, content
+from .world import LIVE, TRASH, A, Shape, World, content
 
 DISK_MIB = 256
 SCALE = 150  # 8.6 MiB per version
@@ -141,7 +141,7 @@ async def fill_up(*, seed: int = 0) -> int:
     """Fill a disk in every phase; return how often."""
     with small_disk() as disk:
         for number, (name, phase) in enumerate(PHASES.items()):
-            world = World(disk / f"{seed}-{number}", scale=SCALE)
+            world = World(disk / f"{seed}-{number}", shape=Shape(scale=SCALE))
             try:
                 await one_phase(world, phase, disk)
             except (AssertionError, CkptfsError, OSError) as error:

@@ -18,7 +18,7 @@ from tests.unit.test_catalog_records import RECORD
 from .damage import SPOILS, damage
 from .disk import Disk, Image, put_down
 from .places import workplace
-from .scenarios import mend_store
+from .scenario import mend_store
 from .world import A, World
 
 FILES = ("store/catalog.db", "store/catalog.db-wal")

@@ -12,7 +12,7 @@ from pathlib import Path
 from ckptfs.ids import Version
 from ckptfs.store.check import check, leftovers
 
-from .world import GONE, LIVE, NOW_S, TRASH, Key, States, World, key_of, word_of
+from .world import GONE, LIVE, NOW_S, SMALL, TRASH, Key, Shape, States, World, key_of, word_of
 
 Allowed = Mapping[Key, frozenset[str]]
 
@@ -45,26 +45,27 @@ async def judge(
     allowed: Allowed,
     *,
     hurt: Collection[Key] = (),
-    scale: int = 1,
+    shape: Shape = SMALL,
     works: bool = True,
-) -> None:
-    """Raise AssertionError unless the store below *top* is what is allowed.
+) -> States:
+    """Raise AssertionError unless the store below *top* is what is allowed; return what it was.
 
     *hurt*: versions that may be unreadable, which then nothing else may be damaged by.
     *works*: collect and write as well, which takes as long again.
     """
-    world = World(top, scale=scale)
+    world = World(top, shape=shape)
     world.now_s = NOW_S + 10.0
     try:
         store = world.open()
         assert not store.degraded()
-        await look(world, allowed, hurt)
+        seen = await look(world, allowed, hurt)
         if works:
             await go_on(world, hurt)
     finally:
         world.close()
     if works and not hurt:
         assert_whole(world)
+    return seen
 
 
 def assert_whole(world: World) -> None:
@@ -73,8 +74,8 @@ def assert_whole(world: World) -> None:
     assert found == [], f"check: {'; '.join(found)}"
 
 
-async def look(world: World, allowed: Allowed, hurt: Collection[Key]) -> None:
-    """Hold what can be seen against what is allowed."""
+async def look(world: World, allowed: Allowed, hurt: Collection[Key]) -> States:
+    """Hold what can be seen against what is allowed; return it.  The trash is brought back."""
     store = world.store
     live = {(job, int(v)) for job in store.jobs() for v in store.versions(job)}
     jobs = {job for job, _ in allowed}
@@ -94,6 +95,7 @@ async def look(world: World, allowed: Allowed, hurt: Collection[Key]) -> None:
     await world.read_all(hurt)
     for key in live | trash:
         world.spec.states[key] = LIVE
+    return dict.fromkeys(live, LIVE) | dict.fromkeys(trash, TRASH)
 
 
 async def go_on(world: World, hurt: Collection[Key]) -> None:

@@ -1,4 +1,4 @@
-"""SIGKILL, again and again: a process that uses the store, and the real service under a real job.
+"""SIGKILL, again and again, of the real service under a real job and a real checkpointer.
 
 What was acknowledged stands in the parent's memory and is held against what is found afterwards.
 """
@@ -8,10 +8,7 @@ from __future__ import annotations
 import hashlib
 import os
 import random
-import select
 import shutil
-import subprocess
-import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -21,9 +18,7 @@ from tests.system.installation import Installation, RunningJob, eventually, writ
 from tests.system.test_storage_faults import RANDOM_MEMORY
 from tests.system.watch import UnitWatch, catch
 
-from .judge import judge
 from .places import DISK, workplace
-from .world import GONE, Key, States, key_of
 
 ROOT = Path(__file__).parents[2]
 ANSWER_S = 60.0
@@ -31,124 +26,6 @@ GOES_ON_S = 2.0  # the promise
 JOB_MIB = 24
 VERSIONS = 50  # numbers a process may use: more than it can write before it is killed
 UNIT = "JobUnit_1"
-
-# Says what it is about to do ("? a3 live") and what is done ("= a3 live"), one line each.
-USER = """
-import random, sys, trio
-from pathlib import Path
-from tests.proof.world import A, B, GONE, LIVE, TRASH, World, word_of
-
-def say(sign, word, state):
-    print(sign, word, state, flush=True)
-
-async def main(top, seed, first):
-    rng, world = random.Random(seed), World(Path(top), scale=8)
-    store = world.open()
-    for job in (A, B):
-        for version in store.versions(job):
-            world.spec.states[job, int(version)] = LIVE
-        for version, _ in store.trashed(job):
-            world.spec.states[job, int(version)] = TRASH
-    if not store.copies.rows():
-        await world.add_volume("b")
-    number = int(first)
-    while True:
-        live = world.spec.of(LIVE)
-        await world.replicate(2)
-        if len(live) > 4:
-            word = word_of(rng.choice(live))
-            say("?", word, TRASH)
-            world.remove(word, trash_s=rng.choice([0, 10**6]))
-            say("=", word, TRASH)
-        for key in world.spec.of(TRASH):
-            say("?", word_of(key), GONE)
-        world.now_s += 1
-        await world.collect()
-        for key in world.spec.of(GONE):
-            say("=", word_of(key), GONE)
-        number += 1
-        word = rng.choice("ab") + str(number)
-        say("?", word, LIVE)
-        await world.save(word)
-        say("=", word, LIVE)
-
-trio.run(main, *sys.argv[1:])
-"""
-
-
-@dataclass
-class Told:
-    """What the killed process has said: what is so, and what may be so as well."""
-
-    states: States = field(default_factory=dict)
-    maybe: dict[Key, set[str]] = field(default_factory=dict)
-
-    def hear(self, line: str) -> None:
-        """Take one line."""
-        sign, word, state = line.split()
-        key = key_of(word)
-        if sign == "?":
-            self.maybe.setdefault(key, set()).add(state)  # by this process or one before
-        else:
-            self.states[key] = state
-            self.maybe.pop(key, None)
-
-    def allowed(self) -> dict:
-        """Return what each version may be."""
-        return {
-            key: frozenset({self.states.get(key, GONE), *self.maybe.get(key, ())})
-            for key in self.states.keys() | self.maybe.keys()
-        }
-
-
-async def kill_users(*, seed: int = 0, rounds: int = 5) -> int:
-    """Kill a process that writes, removes, collects and copies; return how often."""
-    rng = random.Random(f"kill{seed}")
-    place = workplace()
-    try:
-        (place / "disk").mkdir()
-        told = Told()
-        for number in range(rounds):
-            run_and_kill(place / "disk", seed, number, rng.randrange(1, 40), told)
-            shutil.copytree(place / "disk", place / "look", symlinks=True)
-            os.rename(place / "disk", place / "aside")
-            os.rename(place / "look", place / "disk")  # volumes are known by their paths
-            try:
-                await judge(place / "disk", told.allowed(), scale=8)
-            except Exception as error:
-                raise AssertionError(f"killed, round {number}: {error!r}") from error
-            shutil.rmtree(place / "disk")
-            os.rename(place / "aside", place / "disk")
-        return rounds
-    finally:
-        shutil.rmtree(place, ignore_errors=True)
-
-
-def run_and_kill(top: Path, seed: int, number: int, lines: int, told: Told) -> None:
-    """Run the process until it has said so many lines, and kill it some moments later."""
-    user = subprocess.Popen(
-        [sys.executable, "-c", USER, str(top), f"{seed}.{number}", str(number * VERSIONS)],
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert user.stdout is not None
-    assert user.stderr is not None
-    try:
-        for _ in range(lines):
-            line = user.stdout.readline()
-            assert line, f"it has ended: {user.stderr.read()[-2000:]}"
-            told.hear(line)
-        # somewhere in what follows: how far it gets meanwhile is chance
-        select.select([user.stdout], [], [], (number * 7 % 23) / 1000)
-    finally:
-        user.kill()
-        rest, _ = user.communicate(timeout=ANSWER_S)
-    for line in rest.splitlines(keepends=True):
-        if line.endswith("\n"):
-            told.hear(line)
-
 
 # -- the real service -------------------------------------------------------------
 

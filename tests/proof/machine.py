@@ -28,7 +28,7 @@ from .damage import SPOILS, damage
 from .disk import DICE, POLICIES, put_down
 from .history import History, when
 from .judge import between, settled
-from .scenarios import mend_store
+from .scenario import mend_store
 from .world import GONE, LIVE, TRASH, A, B, Key, content, word_of
 
 VOLUMES = ("b", "c")

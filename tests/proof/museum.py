@@ -14,7 +14,8 @@ from ckptfs.store import layout
 from ckptfs.store.sessions import begin_session
 
 from .calls import ProofCalls
-from .scenarios import flip, no_room_for_directories
+from .scenario import flip
+from .scenarios import no_room_for_directories
 from .world import A, B, World, key_of
 
 COPIED = ("a1", "a2", "a3")  # whole on the volume, too

@@ -14,13 +14,18 @@ from .damage import try_damage
 from .faults import strike
 from .full import fill_up
 from .index_damage import try_index_damage
-from .killed import kill_services, kill_users
+from .killed import kill_services
+from .killed_users import kill_rebuilds, kill_users
 from .machine import play
 from .scenarios import SCENARIOS
+from .scenarios_volumes import ROWS
 
 FAULTS = 20  # of each path, drawn by chance with a fixed seed
 DAMAGES = 2  # of each kind of object
+SHARE = 0.3  # of the states of paths with volumes, which are many and alike
 WORKS = 0.2  # of the cases use the store on; the others look at everything
+
+VOLUMES = {row.name for row in ROWS}
 
 
 def test_the_model_knows_every_call_of_the_thin_layer():
@@ -30,14 +35,16 @@ def test_the_model_knows_every_call_of_the_thin_layer():
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_power_lost_anywhere(name, tried):
-    throws = 0 if SCENARIOS[name].scale > 1 else 1  # of each die; large files take their time
-    tried["states of the disk after lost power"] += await explore(name, throws=throws, works=WORKS)
+    throws = 0 if SCENARIOS[name].shape.scale > 1 else 1  # of each die; large files take their time
+    share = SHARE if name in VOLUMES or throws == 0 else 1.0
+    count = await explore(name, throws=throws, works=WORKS, share=share)
+    tried["states of the disk after lost power"] += count
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", SCENARIOS)
 async def test_a_call_that_fails(name, tried):
-    most = FAULTS // 4 if SCENARIOS[name].scale > 1 else FAULTS
+    most = FAULTS // 4 if SCENARIOS[name].shape.scale > 1 else FAULTS
     for kind, count in (await strike(name, most=most, works=WORKS)).items():
         tried[f"system calls: {kind}"] += count
 
@@ -59,7 +66,9 @@ def test_random_histories(tried):
 
 @pytest.mark.slow
 async def test_a_process_killed_again_and_again(tried):
-    tried["killed processes"] += await kill_users(rounds=3)
+    for phase, count in (await kill_users(rounds=4)).items():
+        tried[f"processes killed in {phase}"] += count
+    tried["processes killed in rebuild"] += await kill_rebuilds(rounds=1)
 
 
 @pytest.mark.slow

@@ -22,7 +22,7 @@ from ckptfs.doctor.checks import Need
 from ckptfs.doctor.gate import require
 from ckptfs.errors import CannotRun
 
-from . import crashes, damage, faults, full, index_damage, killed, machine, places
+from . import crashes, damage, faults, full, index_damage, killed, killed_users, machine, places
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
@@ -57,7 +57,9 @@ def try_histories(seed: int) -> Iterator[Tried]:
 
 def try_kills(seed: int) -> Iterator[Tried]:
     """Kill processes and services."""
-    yield "processes", trio.run(lambda: killed.kill_users(seed=seed, rounds=20))
+    found = trio.run(lambda: killed_users.kill_users(seed=seed, rounds=28))
+    yield from ((f"processes in {phase}", count) for phase, count in found.items())
+    yield "rebuilds", trio.run(lambda: killed_users.kill_rebuilds(seed=seed, rounds=10))
     yield "services", killed.kill_services(seed=seed, rounds=14)
 
 

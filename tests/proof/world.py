@@ -17,15 +17,23 @@ import trio
 from ckptfs.errors import CkptfsError
 from ckptfs.gc.sweep import Sweep
 from ckptfs.ids import JobId, Version
+from ckptfs.store.copies_record import PLAIN
+from ckptfs.store.index import PACK_PAGES
+from ckptfs.store.key_wrapping import wrap_for_passphrase
+from ckptfs.store.keyring import KeyRing
+from ckptfs.store.packs import failure_of
 from ckptfs.store.store import LocalStore, open_store
 from ckptfs.store.syscalls import Syscalls
-from tests.store_kit import PAGE, load, save
+from tests.store_kit import PAGE, draft, load, save
 
 A, B = JobId("a.1"), JobId("b.2")
+OWNER = draft().owner.user
 NOW_S = 2_000_000_000
 LIVE, TRASH, GONE = "live", "trash", "gone"
 PAGES = 14  # of the larger file: enough for holes, hits and new pages in every version
 DIRTY = 3  # pages that differ from the version before
+
+PASSPHRASE = "correct horse battery"
 
 Key = tuple[JobId, int]
 States = dict[Key, str]
@@ -58,6 +66,17 @@ class Spec:
         return sorted(key for key, found in self.states.items() if found == state)
 
 
+@dataclass(frozen=True)
+class Shape:
+    """How large versions and packs are.  *scale*: times 14 pages; *pack_pages*: header included."""
+
+    scale: int = 1
+    pack_pages: int = PACK_PAGES
+
+
+SMALL = Shape()  # one pack per version
+
+
 async def no_pace(_bytes: int = 0) -> None:
     """Let the next object be copied at once."""
     await trio.lowlevel.checkpoint()
@@ -66,8 +85,8 @@ async def no_pace(_bytes: int = 0) -> None:
 class World:
     """One store below *top*, with its volumes beside it, on a clock that is set by hand."""
 
-    def __init__(self, top: Path, calls: Syscalls | None = None, *, scale: int = 1) -> None:
-        self.top, self.calls, self.scale = top, calls or Syscalls(), scale
+    def __init__(self, top: Path, calls: Syscalls | None = None, shape: Shape = SMALL) -> None:
+        self.top, self.calls, self.shape = top, calls or Syscalls(), shape
         self.now_s = float(NOW_S)
         self.spec = Spec()
         self.history: list[tuple[int, States]] = []  # calls recorded when a state was acknowledged
@@ -88,13 +107,18 @@ class World:
     def open(self) -> LocalStore:
         """Open the store, or make it."""
         self._store = open_store(
-            self.directory, create=True, clock=lambda: int(self.now_s * 1e9), calls=self.calls
+            self.directory,
+            create=True,
+            clock=lambda: int(self.now_s * 1e9),
+            calls=self.calls,
+            pack_pages=self.shape.pack_pages,
         )
         self.sweep = Sweep(
             self._store.garbage,
             wall_s=lambda: self.now_s,
             uptime_s=lambda: self.now_s,
             is_scarce=lambda: False,
+            copies=self._store.copies,
             grace_s=0,
         )
         return self._store
@@ -121,7 +145,8 @@ class World:
     async def save(self, word: str) -> None:
         """Write the version *word* (``a1``) and commit it."""
         job, version = key_of(word)
-        await save(self.store, content((job, version), self.scale), version=version, job=job)
+        files = content((job, version), self.shape.scale)
+        await save(self.store, files, version=version, job=job)
         self.note(**{word: LIVE})
 
     def remove(self, word: str, *, trash_s: int = 3600) -> None:
@@ -149,10 +174,26 @@ class World:
         job, version = key_of(word)
         return await self.store.verify(job, Version(version))
 
-    async def add_volume(self, name: str) -> None:
+    async def scrub(self, name: str) -> tuple[int, int]:
+        """Read and prove all copies on a volume; return (read, damaged)."""
+        now_ns = int(self.now_s * 1e9)
+        return await self.store.copies.scrub(
+            name, no_pace, since_ns=now_ns, clock_ns=lambda: now_ns
+        )
+
+    async def add_volume(self, name: str, seal: str = PLAIN) -> None:
         """Make a directory and take it as a volume."""
         (self.top / name).mkdir(exist_ok=True, mode=0o755)
-        await self.store.copies.add(str(self.top / name))
+        await self.store.copies.add(str(self.top / name), "", seal)
+
+    def make_key(self, *, replacing: bool = False) -> None:
+        """Make the owner of all versions a key, at no effort: thousands are made."""
+        ring = KeyRing(self.directory, self.calls)
+        wrappers = [lambda key: wrap_for_passphrase(key, PASSPHRASE, log2n=1)]
+        try:
+            ring.create(OWNER, wrappers, replacing=replacing)
+        except OSError as error:  # as `ckptfs key create` says it
+            raise failure_of(error) from error
 
     async def replicate(self, level: int = 2) -> None:
         """Have one round of copying and mending, every job wanting *level* copies."""
@@ -166,7 +207,7 @@ class World:
         failed: set[Key] = set()
         for job in self.store.jobs():
             for version in self.store.versions(job):
-                for name, right in content((job, int(version)), self.scale).items():
+                for name, right in content((job, int(version)), self.shape.scale).items():
                     try:
                         found = await load(self.store, name, version=version, job=job)
                     except CkptfsError as error:
