@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import trio
 
@@ -18,12 +18,17 @@ from ..ids import JobId, Version
 from ..model import Caller
 from ..security.access import ROOT_UID
 from .lost_heads import strike_rows
+from .pacing import Pacing
 from .parts import Parts
 from .retention import apply_retention, is_through, verdicts
 
 log = logging.getLogger(__name__)
 EVERY_S = 3600.0  # for what lies in the trash
 SETTLE_S = 1.0  # several removals are one run
+# Packs under half alive are written anew at this rate: each byte is read, written and read back,
+# and each page that stays is proved by a block that holds it; a pack of 256 MiB takes some 10 s.
+RATE = 128 << 20  # bytes per second
+RATE_UNDER_LOAD = RATE // 8
 
 
 class Collecting:
@@ -35,6 +40,7 @@ class Collecting:
         self._parts, self._sweeper, self._then = parts, sweeper, then
         self._report = Report()
         self._progress: tuple[int, int] | None = None  # of the run under way
+        self._pacing = Pacing(parts.registry, RATE, RATE_UNDER_LOAD)
         self._done: set[JobId] = set()  # jobs whose end has been noticed
         self._settled: set[JobId] = set()  # and whose versions were decided on since
         parts.registry.subscribe(self._job_changed)
@@ -48,6 +54,7 @@ class Collecting:
         if report.doubt:
             return f"idle (nothing more was deleted: {report.doubt})"
         waiting = f", {report.waiting} objects wait for versions in work" if report.waiting else ""
+        waiting += _thinned(report)
         doubts = "".join(f"; {sentence}" for sentence in _sentences(report))
         return f"idle (freed {report.freed_bytes} bytes{waiting}{doubts})"
 
@@ -111,7 +118,7 @@ class Collecting:
             self._parts.garbage.hush()
             strike_rows(self._parts)  # before the last trace of a removed version goes
             self._report = await self._sweeper.run(
-                asked=asked, empty_trash=empty_trash, tell=self._tell
+                asked=asked, empty_trash=empty_trash, tell=self._tell, pace=self._pacing.wait
             )
             if not self._report.doubt:
                 self._then()
@@ -123,6 +130,10 @@ class Collecting:
             self._parts.count("collections")
         if self._report.freed_bytes:
             self._parts.count("collected_bytes", self._report.freed_bytes)
+        if self._report.packs:
+            self._parts.count("packs_rewritten", self._report.packs)
+        if self._report.unfinished:
+            self._parts.garbage.ring()
 
     def _tell(self, done: int, total: int) -> None:
         self._progress = (done, total)
@@ -143,9 +154,16 @@ class Collecting:
             until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.expires_s))
             what = f"goes: {reason}" if reason else f"stays: in the trash until {until}"
             lines.append(f"{entry.job}/{entry.version} {what}")
+        lines += await self._plan_packs(sweeper, empty_trash)
         lines += await sweeper.plan_volumes()
         lines.append(f"{free_bytes} bytes are needed by no version that stays in store or trash")
         return "\n".join(lines)
+
+    async def _plan_packs(self, sweeper: Sweeper, empty_trash: bool) -> Sequence[str]:
+        try:
+            return await sweeper.plan_packs(empty_trash=empty_trash)
+        except (CkptfsError, OSError) as error:
+            raise TryAgain(f"nothing would be deleted: {error}") from error
 
     def _job_changed(self, job: JobId | None, version: Version | None) -> None:
         """A job that is done may have versions that were the system's."""
@@ -166,6 +184,21 @@ class Collecting:
         """A version is over: what waited for its end can be unlinked."""
         if self._report.waiting:
             self._parts.garbage.ring()
+
+
+def _thinned(report: Report) -> str:
+    """Return what to say of packs that were under half alive.  Pure."""
+    text = ""
+    if report.packs:
+        packs = f"{report.packs} pack{'s' * (report.packs > 1)}"
+        text += f", {report.packs_bytes} of them in {packs} that were half dead"
+    if report.unfinished:
+        text += ", more such packs to come"
+    if report.left:
+        name, why = min(report.left.items())
+        others = f" (and {len(report.left) - 1} more)" if len(report.left) > 1 else ""
+        text += f"; pack {name} keeps its dead pages{others}: {why}"
+    return text
 
 
 def _sentences(report: Report) -> list[str]:

@@ -9,7 +9,6 @@ the next version of the job writes those pages anew.
 from __future__ import annotations
 
 import logging
-import os
 from collections.abc import Callable, Mapping
 
 import trio
@@ -18,6 +17,7 @@ from ..errors import Busy, CkptfsError, Corrupt, NotAuthorised, NotFound
 from ..ids import JobId, Version
 from ..model import Caller
 from ..security.access import ROOT_UID
+from .pacing import Pacing, is_loaded
 from .parts import Parts
 from .scrub_record import (
     BY_HAND,
@@ -37,23 +37,16 @@ DUE_CHECK_S = 3600.0
 SCRUBBED = frozenset({"up", "draining", "full", "readonly"})  # states of a volume that can be read
 
 
-def is_loaded() -> bool:
-    """Whether more wants to run on this machine than it has processors."""
-    return os.getloadavg()[0] > (os.cpu_count() or 1)
-
-
 class Scrub:
     """One run at a time.  Trio thread only."""
 
     def __init__(self, parts: Parts, loaded: Callable[[], bool] = is_loaded) -> None:
-        self._parts, self._loaded = parts, loaded
+        self._parts = parts
+        self._pacing = Pacing(parts.registry, RATE, RATE_UNDER_LOAD, loaded)
         self._record = NOTHING
         self._scope: trio.CancelScope | None = None  # of the run under way
         self._total = self._done = 0  # bytes of the run under way
         self._share = 0  # percent, as last told
-        self._next_s = 0.0  # when the next block may be read
-        self._released = trio.Event()  # set whenever a job's lock is given back
-        parts.registry.on_release(lambda _job, _operation: self._released.set())
 
     def text(self) -> str:
         """Return ``running 40%``, or ``idle`` and how the last run ended."""
@@ -145,7 +138,7 @@ class Scrub:
         volumes = [row for row in self._parts.copies.rows() if row.state in SCRUBBED]
         self._total = sum(self._size(job, version) for job, version in due)
         self._total += sum(row.used_bytes for row in volumes)
-        self._done, self._next_s = 0, trio.current_time()
+        self._done = 0
         for job, version in due:
             await self._verify(job, version)
             if self._record.stopped:
@@ -197,12 +190,7 @@ class Scrub:
 
     async def _pace(self, size: int) -> None:
         """Return when *size* bytes may be read: not during a checkpoint, not above the rate."""
-        while self._parts.registry.operations:
-            self._released = trio.Event()
-            await self._released.wait()
-        await trio.sleep_until(self._next_s)
-        rate = RATE_UNDER_LOAD if self._loaded() else RATE
-        self._next_s = max(self._next_s, trio.current_time()) + size / rate
+        await self._pacing.wait(size)
         self._done += size
         share = min(99, 100 * self._done // self._total) if self._total else 0
         if share != self._share:

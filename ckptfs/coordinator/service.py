@@ -383,6 +383,7 @@ _COUNTERS = (
     "objects_mended",
     "collections",
     "collected_bytes",
+    "packs_rewritten",
     "scrubbed_versions",
     "scrubbed_bytes",
 )

@@ -21,6 +21,8 @@ class FakeSweeper:
         self.report = Report(freed_bytes=41)
         self.doubt: Exception | None = None
         self.volumes: list[str] = []
+        self.packs: list[str] = []
+        self.moves = 0  # MiB of packs written anew
 
     async def plan(self, *, empty_trash):
         if self.doubt:
@@ -30,10 +32,15 @@ class FakeSweeper:
     async def plan_volumes(self):
         return self.volumes
 
-    async def run(self, *, asked, empty_trash, tell):
+    async def plan_packs(self, *, empty_trash):
+        return [*self.packs, "emptied"] if empty_trash else self.packs
+
+    async def run(self, *, asked, empty_trash, tell, pace):
         self.runs.append((asked, empty_trash))
         tell(3, 12)
         await trio.sleep(1.0)
+        for _ in range(self.moves):
+            await pace(1 << 20)
         return self.report
 
 
@@ -125,6 +132,53 @@ def test_a_doubt_is_told(tmp_path):
             await ask(w)
             await trio.sleep(5)
             assert not any("collector" in line for line in w.service.health())
+
+    play(main)
+
+
+def test_packs_written_anew_are_told_and_the_rest_follows_at_once(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        sweeper.packs = ["pack 12ab: 30 % of its 100 bytes are needed"]
+        sweeper.report = Report(freed_bytes=41, packs=2, packs_bytes=30, unfinished=True)
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await w.until(lambda: len(sweeper.runs) == 3)
+            sweeper.report = Report(
+                packs=1, packs_bytes=7, freed_bytes=7, left={"12ab": "no room", "34cd": "damaged"}
+            )
+            await w.until(lambda: "1 pack " in w.service.gc_text())
+            assert w.service.gc_text() == (
+                "idle (freed 7 bytes, 7 of them in 1 pack that were half dead;"
+                " pack 12ab keeps its dead pages (and 1 more): no room)"
+            )
+            runs = len(sweeper.runs)
+            await trio.sleep(100)
+            assert len(sweeper.runs) == runs
+            assert w.service.counters()["packs_rewritten"] == 2 * (runs - 1) + 1
+            assert w.service.health() == []
+            assert sweeper.packs[0] in (await ask(w, dry=True)).splitlines()
+            assert "emptied" in await ask(w, dry=True, empty_trash=True)
+            sweeper.report = Report(freed_bytes=41, packs=2, packs_bytes=30, unfinished=True)
+            await ask(w)
+            half = "idle (freed 41 bytes, 30 of them in 2 packs that were half dead, more such"
+            await w.until(lambda: w.service.gc_text().startswith(half))
+
+    play(main)
+
+
+def test_packs_are_left_alone_while_an_operation_is_under_way(tmp_path):
+    async def main():
+        sweeper = FakeSweeper()
+        sweeper.moves = 3
+        async with world(tmp_path, sweeper=sweeper) as w:
+            job = await w.start()
+            await w.until(lambda: w.service.gc_text().startswith("idle"))
+            w.parts.registry.acquire(job.id, "checkpoint")
+            await ask(w)
+            await trio.sleep(100)
+            assert w.service.gc_text().startswith("running")
+            w.parts.registry.release(job.id)
+            await w.until(lambda: w.service.gc_text().startswith("idle"))
 
     play(main)
 
