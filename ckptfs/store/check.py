@@ -43,7 +43,7 @@ def check(store_dir: Path, progress: Callable[[float], None] = _silent) -> list[
         block = open_superblock(store_dir, calls, lock=False)
     except (CkptfsError, OSError) as error:
         return [str(error)]
-    return list(_Check(block, calls, progress).run())
+    return list(StoreCheck(block, calls, progress).run())
 
 
 def leftovers(store_dir: Path) -> list[str]:
@@ -86,7 +86,9 @@ def _named_by(versions: Versions, head: Head) -> set[str]:
     return {manifest.manifest_id, *manifest.packs} if manifest else set()
 
 
-class _Check:
+class StoreCheck:
+    """One check of an opened store.  *damaged*: versions about which something was said."""
+
     def __init__(
         self, block: Superblock, calls: Syscalls, progress: Callable[[float], None]
     ) -> None:
@@ -96,8 +98,10 @@ class _Check:
         self._packs = PackFiles(self._volume, calls)
         self._loader = BlockLoader(self._packs)
         self._block = block
+        self.damaged: set[tuple[JobId, Version]] = set()
 
     def run(self) -> Iterator[str]:
+        """Yield one sentence per thing that is wrong."""
         packs = list(self._volume.names("packs"))
         every = [(j, v) for j in self._versions.jobs() for v in self._versions.versions(j)]
         steps = (len(packs) + len(every)) or 1
@@ -109,7 +113,8 @@ class _Check:
         for step, (job, version) in enumerate(every, len(packs)):
             self._progress(step / steps)
             found = list(self._named(job, version))
-            if self._versions.path(job, version).exists():  # else removed meanwhile
+            if found and self._versions.path(job, version).exists():  # else removed meanwhile
+                self.damaged.add((job, version))
                 yield from found
         yield from self._markers()
 

@@ -15,10 +15,10 @@ from .attached import Attached, Hold, held_up, within
 from .cleaning import forget
 from .copies_plan import Piece
 from .copies_record import PLAIN
-from .copy_volume import piece_path, split_head
+from .copy_volume import CopyVolume, piece_path, split_head
 from .damage import DamageBook
 from .manifest import decode_manifest
-from .receiving import DOCUMENT_MAX, Step, prove_pack, read_past_cache
+from .receiving import DOCUMENT_MAX, Step, go_on, prove_pack, read_past_cache
 from .superblock import Superblock
 from .syscalls import Syscalls
 from .versions import Versions
@@ -26,6 +26,33 @@ from .versions import Versions
 log = logging.getLogger(__name__)
 PROVE_S = 100.0  # for one object, without the time it is held up: 256 MiB at 3 MiB/s
 ASIDE_S = 10.0
+
+
+def prove_at(volume: CopyVolume, piece: Piece, versions: Versions, step: Step = go_on) -> None:
+    """Read a copy from the disk and prove it, by itself or by what the store says.  Worker thread.
+
+    Raises Corrupt, NotFound, OSError, and what *step* raises.
+    """
+    volume.prove(piece, step)
+    if piece.kind not in {"heads", "tables"} or volume.seal != PLAIN:
+        return  # the object has proved itself
+    if piece.kind == "tables":
+        try:
+            versions.read_manifest(piece.name)
+        except Corrupt:
+            return  # nothing to prove it by: the manifest is found bad for itself
+    _prove_document(piece, volume.fetch(piece), versions)
+
+
+def _prove_document(piece: Piece, document: bytes, versions: Versions) -> None:
+    if piece.kind == "heads":
+        versions.prove(document, *split_head(piece.name))
+    elif piece.kind == "tables":
+        manifest = versions.read_manifest(piece.name)
+        if blake3.blake3(document).hexdigest() != manifest.table_digest:
+            raise Corrupt(f"the page table {piece.name} is not the one its manifest names")
+    else:
+        decode_manifest(piece.name, document)
 
 
 class CopyProver:
@@ -67,17 +94,7 @@ class CopyProver:
         if piece.kind == "packs":
             prove_pack(self._calls, path, piece.name, step)
             return
-        self._prove_document(piece, read_past_cache(self._calls, path, DOCUMENT_MAX))
-
-    def _prove_document(self, piece: Piece, document: bytes) -> None:
-        if piece.kind == "heads":
-            self._versions.prove(document, *split_head(piece.name))
-        elif piece.kind == "tables":
-            manifest = self._versions.read_manifest(piece.name)
-            if blake3.blake3(document).hexdigest() != manifest.table_digest:
-                raise Corrupt(f"the page table {piece.name} is not the one its manifest names")
-        else:
-            decode_manifest(piece.name, document)
+        _prove_document(piece, read_past_cache(self._calls, path, DOCUMENT_MAX), self._versions)
 
     async def prove_copy(self, name: str, piece: Piece, hold: Hold) -> bool:
         """Read a copy and prove it; one that is damaged or gone counts no more.
@@ -87,7 +104,10 @@ class CopyProver:
         attached = self._volumes()[name]
         await hold(0)
         try:
-            prove = partial(self._copy, attached, piece)
+
+            def prove(step: Step) -> None:
+                prove_at(attached.volume, piece, self._versions, step)
+
             await held_up(PROVE_S, attached.turn, prove, name, hold)
         except TimedOut as error:
             self._failed(name, error)
@@ -98,18 +118,6 @@ class CopyProver:
             await self._set_aside(name, attached, piece)
             return False
         return True
-
-    def _copy(self, attached: Attached, piece: Piece, step: Step) -> None:
-        """Worker thread."""
-        attached.volume.prove(piece, step)
-        if piece.kind not in {"heads", "tables"} or attached.volume.seal != PLAIN:
-            return  # the object has proved itself
-        if piece.kind == "tables":
-            try:
-                self._versions.read_manifest(piece.name)
-            except Corrupt:
-                return  # nothing to prove it by: the manifest is found bad for itself
-        self._prove_document(piece, attached.volume.fetch(piece))
 
     async def _check(self, name: str, attached: Attached) -> None:
         """Raise what is wrong when the volume itself is gone or another one."""

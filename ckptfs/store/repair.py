@@ -25,6 +25,7 @@ from .damage import DamageBook, encode_damage
 from .manifest import Manifest, make_known
 from .offline_volumes import Fetcher, open_volumes
 from .pages import HASH_SIZE, PAGE, block_count, hash_pages, page_count
+from .repair_volumes import VolumeRepair
 from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls
@@ -60,8 +61,10 @@ class StoreRepair:
         self._packs = PackFiles(self._volume, calls)
         self._loader = BlockLoader(self._packs)
         self._damage = DamageBook(block.directory, calls)
-        volumes, self._unread = open_volumes(block, calls)
-        self._fetcher = Fetcher(block.directory, calls, versions=self.versions, volumes=volumes)
+        self.volumes, self._unread = open_volumes(block, calls)
+        self._fetcher = Fetcher(
+            block.directory, calls, versions=self.versions, volumes=self.volumes
+        )
         self._is_lost = False  # whether anything is
 
     def fetch_heads(self, keys: Iterable[Key]) -> list[Key]:
@@ -100,6 +103,23 @@ class StoreRepair:
             self._progress(number / len(every))
             self._version(job, version, discard=discard)
         self._packs.clear()
+
+    def mend_volumes(self, only: str) -> None:
+        """Set damaged copies aside, on all volumes or *only* one; call after `run`.
+
+        Raises NotFound (no volume is called so).
+        """
+        chosen = [seen for seen in self.volumes if only in {"", seen.record.name}]
+        if only and not chosen:
+            raise NotFound(f"no volume is called {only!r}, or it cannot be read")
+        work = VolumeRepair(
+            self._block, self._calls, versions=self.versions, fixed=self._fixed, lost=self._lost
+        )
+        for seen in chosen:
+            work.run(seen, self._progress)
+
+    def tell_unread(self) -> None:
+        """Say, when something is lost, which volumes might have had it."""
         for trouble in (*self._unread, *self._fetcher.troubles) if self._is_lost else ():
             self._lost(f"{trouble}; what lies there did not help")
 

@@ -34,13 +34,15 @@ def repair(
     rebuild_catalog: bool,
     discard: bool,
     progress: Callable[[float], None],
+    volume: str = "",
     clock: Callable[[], int] = time.time_ns,
     calls: Syscalls | None = None,
 ) -> Outcome:
     """Repair the store in *store*; *clock*: nanoseconds since the epoch.
 
-    Raises NotFound (no store), Busy (a service has it open), Corrupt or CannotRun (FORMAT or a key
-    is damaged: nothing is touched), StoreFull, Degraded (the disk takes no changes).
+    *volume*: of the copies read only those on this one.
+    Raises NotFound (no store, no such volume), Busy (a service has it open), Corrupt or CannotRun
+    (FORMAT or a key is damaged: nothing is touched), StoreFull, Degraded (no changes are taken).
     """
     outcome, calls = Outcome(), calls or Syscalls()
     try:
@@ -58,6 +60,8 @@ def repair(
         )
         lost = _find_lost(store, block, mending, calls)
         mending.run(discard=discard)
+        mending.mend_volumes(volume)
+        mending.tell_unread()
         _mend_catalog(
             store,
             mending,

@@ -16,13 +16,17 @@ from .mount import DEFAULT_STORE
 EXAMPLES = """\
 sudo ckptfs check
 sudo ckptfs check --store /srv/ckptfs
+sudo ckptfs check --volume disk2
 """
-CheckAll = Callable[[Path, Callable[[float], None]], tuple[list[str], list[str]]]
+CheckAll = Callable[[Path, Callable[[float], None], str], tuple[list[str], list[str]]]
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_store_option(parser)
+    parser.add_argument(
+        "--volume", default="", metavar="NAME", help="check the copies on this volume alone"
+    )
 
 
 def add_store_option(parser: argparse.ArgumentParser) -> None:
@@ -47,15 +51,16 @@ def run(args: argparse.Namespace) -> int:
     store = store_of(args)
     check_all: CheckAll = importlib.import_module("ckptfs.upkeep.check").check_all
     with shown_share("check") as progress:
-        found, left_over = check_all(store, progress)
+        found, notes = check_all(store, progress, args.volume)
     for sentence in found:
         print(printable(sentence))
-    for sentence in left_over:
-        print(printable(f"left over, no damage: {sentence}"))
+    for sentence in notes:
+        print(printable(f"no damage: {sentence}"))
     if found:
         raise Corrupt(
             f"{store}: {len(found)} thing{'s' * (len(found) > 1)} wrong, named above; "
             "see: ckptfs repair --help"
         )
-    print(f"{store}: whole")
+    what = f"{store}, volume {args.volume}" if args.volume else str(store)
+    print(f"{what}: whole")
     return 0

@@ -29,7 +29,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--discard",
         action="store_true",
-        help="move damaged versions that are not pinned to the trash",
+        help="move damaged versions that are not pinned to the trash, give up what is lost",
+    )
+    parser.add_argument(
+        "--volume", default="", metavar="NAME", help="of the copies read only those on this volume"
     )
 
 
@@ -43,6 +46,7 @@ def run(args: argparse.Namespace) -> int:
                 store,
                 rebuild_catalog=args.rebuild_catalog,
                 discard=args.discard,
+                volume=args.volume,
                 progress=progress,
             )
     except Busy as error:
