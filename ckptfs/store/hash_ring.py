@@ -71,6 +71,7 @@ class HashRing:
         self._free = deque(range(SLOTS))
         self._pending: deque[_Pending] = deque()
         self._ended: dict[int, bytes] = {}  # stream → digest
+        self._unwanted: set[int] = set()  # streams whose digest nobody waits for
         self._numbers = itertools.count(1)
         self._poll = select.poll()
         self._poll.register(self._replies, select.POLLIN)
@@ -104,6 +105,14 @@ class HashRing:
             self._take_replies(wait=True)
         return self._ended.pop(stream)
 
+    def forget(self, stream: int) -> None:
+        """Let go of a stream: a worker keeps 2 KB for each until it ends.  Raises nothing."""
+        if not self.is_gone:
+            self._unwanted.add(stream)
+            with contextlib.suppress(CkptfsError):
+                self._take_replies(wait=False)  # else thousands of them would fill both pipes
+                self._ask(Kind.END, NO_SLOT, 0, stream, 0)
+
     def drain(self) -> None:
         """Wait until every *done* was called.  Raises CkptfsError."""
         while self._pending:
@@ -132,6 +141,9 @@ class HashRing:
                 self._take(slot, stream, digest)
 
     def _take(self, slot: int, stream: int, digest: bytes) -> None:
+        if slot == NO_SLOT and stream in self._unwanted:
+            self._unwanted.discard(stream)
+            return
         if slot == NO_SLOT:
             self._ended[stream] = digest
             return
@@ -223,6 +235,14 @@ class RingHashing:
         """See Hashing."""
         if self._bound is not None:
             self._bound.drain()
+
+    def forget(self) -> None:
+        """See Hashing."""
+        if self._bound is not None:
+            for stream in self._asked:
+                self._bound.forget(stream)
+        self._asked.clear()
+        self._small.clear()
 
 
 def _start_worker(asked: int, answered: int, memory: int) -> subprocess.Popen[bytes]:

@@ -53,6 +53,10 @@ class Hashing(Protocol):
         """Have every *done* called, of streams that nobody ends as well.  Raises CkptfsError."""
         ...
 
+    def forget(self) -> None:
+        """Let go of the streams that nobody will end.  Raises nothing."""
+        ...
+
 
 def as_rows(parts: Sequence[memoryview]) -> list[U8]:
     """Return parts of whole pages as rows of 4096 bytes; else one that is filled up with zeros."""
@@ -101,3 +105,7 @@ class HereHashing:
 
     def drain(self) -> None:
         """See Hashing."""
+
+    def forget(self) -> None:
+        """See Hashing."""
+        self._streams.clear()

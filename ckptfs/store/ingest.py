@@ -317,5 +317,6 @@ class VersionIngest:
     def _drained(self) -> threading.Event:
         """Return an event that is set when everything queued so far is through both threads."""
         event = threading.Event()
+        self._hashing.submit(self._hasher.forget)
         self._hashing.submit(lambda: self._writing.submit(event.set))
         return event

@@ -100,6 +100,28 @@ def test_nothing_of_a_block_before_is_left_behind_a_short_one(hashing):
     assert book.blocks == [answer(data)]
 
 
+def test_what_nobody_ends_is_forgotten(worker):
+    hashing = RingHashing(worker, SEED)
+    given_up = hashing.begin()
+    feed(hashing, given_up, noise(2 * BLOCK), Book())
+    hashing.forget()
+    stream, data, book = hashing.begin(), noise(BLOCK), Book()
+    feed(hashing, stream, data, book)
+    assert hashing.end(stream) == blake3.blake3(data).digest()
+    assert book.blocks == [answer(data)]
+    assert worker.ring().end(given_up) == blake3.blake3().digest()  # as one it has never seen
+
+
+def test_thousands_of_streams_are_forgotten_without_a_pipe_running_full(worker):
+    hashing, data = RingHashing(worker, SEED), noise(HERE_MAX + 1)
+    for _ in range(6000):  # 64 KiB of pipe hold 2730 requests, or 1638 replies
+        feed(hashing, hashing.begin(), data, Book())
+    hashing.forget()
+    stream = hashing.begin()
+    feed(hashing, stream, data, Book())
+    assert hashing.end(stream) == blake3.blake3(data).digest()
+
+
 def feed_more_than_fits(hashing, stream):
     for _ in range(SLOTS + 1):
         feed(hashing, stream, noise(BLOCK), Book())
