@@ -14,7 +14,7 @@ from pathlib import Path
 
 from .calls import ProofCalls
 from .disk import Disk, Image, put_down, states
-from .judge import between, judge
+from .judge import Allowed, between, judge
 from .places import workplace
 from .scenario import Scenario, act, prepared
 from .scenarios import SCENARIOS
@@ -52,15 +52,20 @@ async def record(scenario: Scenario, top: Path) -> Recording:
     calls = ProofCalls(top, plan=scenario.plan)
     after = await act(scenario, world, top, calls)
     after.close()
-    model = before.clone()
-    for op in calls.log:
-        model.apply(op)
-    found, real = model.image(), Disk.load(top).image()
-    assert found == real, f"{scenario.name}: {differences(found, real)} changed unseen"
+    assert_all_seen(scenario.name, before, calls, top)
     shutil.rmtree(top)  # volumes are known by their paths, so every case is put down here again
     return Recording(
         scenario, before, calls.log, after.history, world.now_s, calls.changing, calls.reading
     )
+
+
+def assert_all_seen(name: str, before: Disk, calls: ProofCalls, top: Path) -> None:
+    """Raise AssertionError when something has changed that was not recorded."""
+    model = before.clone()
+    for op in calls.log:
+        model.apply(op)
+    found, real = model.image(), Disk.load(top).image()
+    assert found == real, f"{name}: {differences(found, real)} changed unseen"
 
 
 async def do_again(scenario: Scenario, top: Path) -> None:
@@ -122,7 +127,14 @@ async def explore(
             if rng.random() >= share:
                 continue
             used = rng.random() < works
-            await judge_image(recording, number, how, image, place / "disk", works=used)
+            allowed = between(recording.history, number)
+            case = f"power lost after {number} calls ({how})"
+            try:
+                await judge_image(recording, allowed, image, place / "disk", works=used)
+            except Exception as error:
+                raise AssertionError(
+                    f"{name}: {case}: {error!r}\n{told(recording, number)}"
+                ) from error
             count += 1
     finally:
         shutil.rmtree(place, ignore_errors=True)
@@ -130,20 +142,20 @@ async def explore(
 
 
 async def judge_image(
-    recording: Recording, number: int, how: str, image: Image, top: Path, *, works: bool
-) -> None:
-    """Put one state down and judge it; say which it was when it is not right."""
+    recording: Recording, allowed: Allowed, image: Image, top: Path, *, works: bool
+) -> States:
+    """Put one state down and judge it; return what it was."""
+    scenario = recording.scenario
     try:
         put_down(image, top)
-        if recording.scenario.again is not None:
-            await do_again(recording.scenario, top)
-        allowed = between(recording.history, number)
-        await judge(top, allowed, hurt=recording.lost, shape=recording.scenario.shape, works=works)
-    except Exception as error:
-        log = [f"{n} {op} {words}"[:110] for n, (op, words) in enumerate(recording.log)]
-        raise AssertionError(
-            f"{recording.scenario.name}: power lost after {number} calls ({how}): {error!r}\n"
-            + "\n".join(log[max(0, number - 12) : number])
-        ) from error
+        if scenario.again is not None:
+            await do_again(scenario, top)
+        return await judge(top, allowed, hurt=recording.lost, shape=scenario.shape, works=works)
     finally:
         shutil.rmtree(top)
+
+
+def told(recording: Recording, number: int) -> str:
+    """Return the last calls before number *number*."""
+    log = [f"{n} {op} {words}"[:110] for n, (op, words) in enumerate(recording.log)]
+    return "\n".join(log[max(0, number - 12) : number])

@@ -17,6 +17,7 @@ from .index_damage import try_index_damage
 from .killed import kill_services
 from .killed_users import kill_rebuilds, kill_users
 from .machine import play
+from .recoveries import NAMES, explore_recoveries
 from .scenarios import SCENARIOS
 from .scenarios_volumes import ROWS
 
@@ -39,6 +40,13 @@ async def test_power_lost_anywhere(name, tried):
     share = SHARE if name in VOLUMES or throws == 0 else 1.0
     count = await explore(name, throws=throws, works=WORKS, share=share)
     tried["states of the disk after lost power"] += count
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", NAMES[::2])
+async def test_power_lost_again_while_it_recovers(name, tried):
+    count = await explore_recoveries(name, first=1, second=5)
+    tried["states of the disk after power was lost in a recovery"] += count
 
 
 @pytest.mark.slow

@@ -15,6 +15,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 
 import trio
 
@@ -22,7 +23,18 @@ from ckptfs.doctor.checks import Need
 from ckptfs.doctor.gate import require
 from ckptfs.errors import CannotRun
 
-from . import crashes, damage, faults, full, index_damage, killed, killed_users, machine, places
+from . import (
+    crashes,
+    damage,
+    faults,
+    full,
+    index_damage,
+    killed,
+    killed_users,
+    machine,
+    places,
+    recoveries,
+)
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
@@ -33,6 +45,13 @@ def try_crashes(seed: int) -> Iterator[Tried]:
     """Lose power everywhere, each die thrown four times."""
     for name in SCENARIOS:
         yield name, trio.run(lambda name=name: crashes.explore(name, seed=seed, throws=4))
+
+
+def try_recoveries(seed: int) -> Iterator[Tried]:
+    """Lose power again while the store recovers."""
+    for name in recoveries.NAMES:
+        explore = partial(recoveries.explore_recoveries, name, seed=seed, first=2, second=60)
+        yield name, trio.run(explore)
 
 
 def try_faults(seed: int) -> Iterator[Tried]:
@@ -70,6 +89,7 @@ def try_full_disks(seed: int) -> Iterator[Tried]:
 
 PARTS: dict[str, Part] = {
     "crashes": try_crashes,
+    "recoveries": try_recoveries,
     "faults": try_faults,
     "damage": try_damages,
     "histories": try_histories,
