@@ -37,6 +37,9 @@ async def serve(world: World) -> None:
 
 async def mend(world: World) -> None:
     """Do what ``ckptfs repair`` does."""
+    if not (world.directory / "FORMAT").exists():  # not yet a store: there is nothing to repair
+        world.open()
+        return
     lost = mend_store(world).lost
     assert world.spec.hurt or not lost, lost
 
