@@ -6,15 +6,15 @@ from .scenario import Scenario
 from .scenarios_volumes import replicate
 from .world import Shape, World
 
-SPLIT = Shape(pack_pages=9)  # every version is in several packs
+SPLIT = Shape(scale=2, pack_pages=17)  # every version is in several packs
 
 
 async def half_dead(world: World) -> None:
     """Have a pack of which little is needed, and what keeps the rest of it about to go."""
     world.open()
-    for word in ("a1", "a2", "a3", "a4", "b1"):
+    for word in ("a1", "a2", "a3", "a4", "a5", "b1"):
         await world.save(word)
-    for word in ("a1", "a2", "a3"):
+    for word in ("a1", "a2", "a3", "a4"):
         world.remove(word, trash_s=0)
 
 
@@ -27,7 +27,7 @@ async def thin(world: World) -> None:
 async def thin_once_more(world: World) -> None:
     """Collect, write a version that hits what is left, and read all of it."""
     await thin(world)
-    await world.save("a7")
+    await world.save("a8")
     await world.read_all()
 
 
@@ -37,9 +37,9 @@ async def thinned(world: World) -> None:
     world.now_s += 2
     report = await world.collect()
     assert report.packs, f"no pack was written anew: {report}"
-    await world.save("a5")
-    await world.save("a6")
-    for word in ("a4", "a5"):
+    for word in ("a6", "a7"):
+        await world.save(word)
+    for word in ("a5", "a6"):
         world.remove(word, trash_s=0)
 
 
@@ -55,6 +55,6 @@ async def thinned_with_volume(world: World) -> None:
 ROWS = (
     Scenario("collect within packs", half_dead, thin),
     Scenario("collect within several packs", half_dead, thin, shape=SPLIT),
-    Scenario("collect within sparse packs", thinned, thin_once_more),
+    Scenario("collect within sparse packs", thinned, thin_once_more, shape=Shape(scale=3)),
     Scenario("replicate sparse packs", thinned_with_volume, replicate),
 )

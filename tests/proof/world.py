@@ -49,7 +49,7 @@ def content(key: Key, scale: int = 1) -> dict[str, bytes]:
         for n in range(DIRTY * scale):
             at = (step * DIRTY * scale + n) % len(pages)
             if at != 1:
-                pages[at] = random.Random(f"{job}{step}{n}").randbytes(PAGE)
+                pages[at] = random.Random(f"{job} {step} {n}").randbytes(PAGE)
     return {"pages-1.img": b"".join(pages) + b"tail", "core-1.img": b"%d" % version, "empty": b""}
 
 
