@@ -21,12 +21,20 @@ ROOT = Owner(0, 0, (), "root")
 READY = "\nprint('ready', flush=True)\nimport time\nwhile True: time.sleep(1)\n"
 
 
+def own_tmp(tmp_path):
+    """Make a directory for what the job leaves: it ends by SIGKILL and clears up nothing."""
+    place = tmp_path / "tmp"
+    place.mkdir(exist_ok=True)
+    place.chmod(0o1777)
+    return place
+
+
 def blockers_of(tmp_path, program, *, then_save=False, owner=OWNER):
     found = []
 
     async def main():
         async with bench(tmp_path) as b:
-            spec = python_job(program + READY, owner=owner)
+            spec = python_job(program + READY, owner=owner, env={"TMPDIR": str(own_tmp(tmp_path))})
             unit = await b.start(spec)
             await b.lines(unit, 0)
             found.extend((await unit.prepare()).blockers)
