@@ -5,12 +5,15 @@ What is documented of damage to each kind stands in `KINDS`; `damage` tries it.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptfs.errors import Corrupt
 from ckptfs.ids import Version
 from ckptfs.store import layout
+from ckptfs.store.pack_format import read_footer
 from ckptfs.store.sessions import begin_session
 
 from .calls import ProofCalls
@@ -21,6 +24,7 @@ from .world import A, B, World, key_of
 COPIED = ("a1", "a2", "a3")  # whole on the volume, too
 ALONE = ("b1",)  # only in the store
 HURT = "b9"  # damaged, known to be, in quarantine; shares nothing with what is whole
+THINNED = ("b10", "b11", "b12", "b13", "b14")  # whose first pack is a sparse one now
 ASIDE = "b5"  # what of it was condemned
 PLAIN_TRASH, FLAT_TRASH = "a4", "b2"
 
@@ -35,6 +39,7 @@ async def build(world: World) -> None:
     store.close()
     world.open()
     assert await world.verify(HURT), "the damage was not found"
+    await thin_out(world)
     for word in ("b1", "b2", ASIDE, *COPIED, PLAIN_TRASH):
         await world.save(word)
     world.remove(PLAIN_TRASH)
@@ -47,6 +52,18 @@ async def build(world: World) -> None:
     begin_session(world.directory, calls, A, Version(7), expect_bytes=0, now_ns=0, epoch=0)
     (world.directory / "packs/open" / f"{'0' * 32}.0").write_bytes(b"x" * 5000)
     world.close()
+
+
+async def thin_out(world: World) -> None:
+    """Leave a sparse pack: the others that needed it were removed."""
+    *before, _stays = THINNED
+    for word in THINNED:
+        await world.save(word)
+    for word in before:
+        world.remove(word, trash_s=0)
+    world.now_s += 2
+    report = await world.collect()
+    assert report.packs, f"no pack was written anew: {report}"
 
 
 def newest(directory: Path, pattern: str) -> Path:
@@ -120,6 +137,16 @@ def objects(place: str, suffix: str, *, copied: bool) -> Callable[[Path], Iterab
     return find
 
 
+def sparse(top: Path) -> Iterable[Path]:
+    """Return the sparse packs of the store."""
+    for path in objects("packs", "", copied=False)(top):
+        data = path.read_bytes()
+        with contextlib.suppress(Corrupt):  # one that was damaged before
+            footer = read_footer(lambda at, size, d=data: d[at : at + size], len(data), path.name)
+            if footer.present is not None:
+                yield path
+
+
 KINDS = (
     Kind("FORMAT", below("store/FORMAT"), "refused with a sentence", refused=True),
     Kind("key of the heads", below("store/keys/signing.key"), "refused", refused=True),
@@ -138,6 +165,7 @@ KINDS = (
         needed=True,
         shown=True,
     ),
+    Kind("sparse pack", sparse, "as any other without a copy", needed=True, shown=True),
     Kind(
         "manifest with a copy",
         objects("manifests", "", copied=True),
