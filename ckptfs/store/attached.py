@@ -41,6 +41,7 @@ class Attached:
     listed_s: float = -FRESH_S
     wanted_bytes: int = 0  # what it was too full for
     bad: set[Piece] = field(default_factory=set[Piece])  # copies that failed their checksums
+    progress: str = ""  # of draining, a sentence
     alarm: str = ""  # why it is trusted with nothing new until somebody says so
     turn: trio.CapacityLimiter = field(default_factory=lambda: trio.CapacityLimiter(1))
 
@@ -63,6 +64,11 @@ class Attached:
     def stays(self) -> bool:
         """Whether its copies are to last."""
         return not self.record.draining and not self.alarm
+
+    @property
+    def drains(self) -> bool:
+        """Whether it is to be emptied; one that fails is left as it is."""
+        return self.record.draining and not self.alarm
 
     @property
     def holding(self) -> Holding:

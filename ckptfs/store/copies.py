@@ -7,7 +7,7 @@ volume holds is learnt from its listing, so nothing needs to be remembered over 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
 import trio
@@ -18,7 +18,7 @@ from .attached import Attached
 from .blocks import BlockLoader, PackFiles
 from .cleaning import Cleaner
 from .copies_api import Pace, VolumeStatus
-from .copies_extra import Trimmer, plan_extra
+from .copies_extra import Extra, Trimmer, drain_text, plan_extra
 from .copies_plan import (
     Holding,
     Key,
@@ -197,6 +197,13 @@ class Copies:
             job, version = below[0]
             count = f"{len(below)} version{'s' * (len(below) > 1)}"
             raise Busy(f"{name} is needed by {count}, first version {version} of {job}")
+        if attached.drains and attached.state == "up":
+            left = {extra.key for extra in self._extras(needs, levels, [name])}
+            if left:
+                raise Busy(
+                    f"{name} is being emptied: {len(left)} version{'s' * (len(left) > 1)} still "
+                    "there; see ctl/volumes"
+                )
         self._fleet.keep({key: value for key, value in self._volumes.items() if key != name})
         attached.packs.clear()  # so that its file system can be unmounted
 
@@ -222,11 +229,13 @@ class Copies:
         await self._mend(needs, pace)
         self._recount(needs)
         is_quiet = await self._copy(needs, levels, shut, pace)
-        if is_quiet and len(needs) == len(keys) and not self._mender.broken:
+        is_whole = len(needs) == len(keys) and not self._versions.lost
+        if is_quiet and is_whole and not self._mender.broken:
             await self._trim(needs, levels, pace)
         for attached in self._volumes.values():
             self._scrub.note_bad(attached)
         self._recount(needs)
+        self._tell_progress(needs, levels)
         self.locked = self._watch.sentences(
             lambda key: self._copies.get(key, 0) < levels.get(key[0], 1)
         )
@@ -269,13 +278,28 @@ class Copies:
                 failed.add(move.volume)
             elif move.piece.kind == "heads":
                 self._recount(needs)
-        return not moves
+        if not moves or failed:
+            return not moves
+        return not plan_moves(needs, levels, self._holdings(), self.local_domain, shut)
 
     async def _trim(self, needs: Needs, levels: Mapping[JobId, int], pace: Pace) -> None:
         """Let copies go that are too many, once those that stay were read."""
         writable = [name for name, a in self._volumes.items() if a.state in {"up", "full"}]
-        extras = plan_extra(needs, levels, self._holdings(), self.local_domain, writable)
+        extras = self._extras(needs, levels, writable)
         self.unfinished = not await self._trimmer.trim(extras, pace, SLICE_S)
+
+    def _extras(
+        self, needs: Needs, levels: Mapping[JobId, int], writable: Collection[str]
+    ) -> list[Extra]:
+        drained = [name for name, attached in self._volumes.items() if attached.drains]
+        return plan_extra(needs, levels, self._holdings(), self.local_domain, writable, drained)
+
+    def _tell_progress(self, needs: Needs, levels: Mapping[JobId, int]) -> None:
+        holdings = self._holdings()
+        for name, attached in self._volumes.items():
+            attached.progress = ""
+            if attached.drains and attached.answers:
+                attached.progress = drain_text(name, needs, levels, holdings, self.local_domain)
 
     def _owner(self, move: Move, needs: Needs) -> str:
         """Return whose key seals a copy; of several, one and always the same."""

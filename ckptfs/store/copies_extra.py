@@ -1,6 +1,7 @@
 """Copies beyond the level that was asked for: which they are (pure), and letting them go.
 
-A copy is extra when its version has all its copies without it.  Every object of it is removed only
+A copy is extra when its version has all its copies without it, so on a volume being drained each
+becomes one as soon as the version is kept elsewhere.  Every object of it is removed only
 after the same object was read from the disk and proved at every place that keeps it: here, and on
 the volumes that stay.  A volume on which a version lies that is not committed here is left alone;
 that is the collector's to judge.
@@ -61,8 +62,13 @@ def plan_extra(
     holdings: Mapping[str, Holding],
     local_domain: str,
     writable: Collection[str],
+    drained: Collection[str] = (),
 ) -> list[Extra]:
-    """Return what may go, by volume.  *writable*: volumes from which something can be removed."""
+    """Return what may go, by volume.
+
+    *writable*: volumes from which something can be removed; *drained*: those that are let go, so
+    everything on them is too much once it is elsewhere.
+    """
     keepers = {
         key: keepers_of(key, pieces, levels, holdings, local_domain)
         for key, pieces in needs.items()
@@ -75,7 +81,7 @@ def plan_extra(
     for name in sorted(writable):
         holding = holdings[name]
         heads = {split_head(piece.name) for piece in holding.held if piece.kind == "heads"}
-        if not holding.stays or heads - needs.keys():
+        if not (holding.stays or name in drained) or heads - needs.keys():
             continue
         kept = frozenset[Piece]().union(
             *(needs[key] for key, stay in keepers.items() if stay is None or name in stay)
@@ -88,6 +94,32 @@ def plan_extra(
                 places = {piece: tuple(sorted(survivors[piece])) for piece in ordered}
                 found.append(Extra(name, key, tuple(ordered), places))
     return found
+
+
+def drain_text(
+    name: str,
+    needs: Needs,
+    levels: Mapping[JobId, int],
+    holdings: Mapping[str, Holding],
+    local_domain: str,
+) -> str:
+    """Return how far the draining of a volume is, for people.  Pure."""
+    held = holdings[name].held
+    here = {key: pieces for key, pieces in needs.items() if not pieces.isdisjoint(held)}
+    waiting = [
+        key
+        for key, pieces in here.items()
+        if keepers_of(key, pieces, levels, holdings, local_domain) is None
+    ]
+    if waiting:
+        return f"{len(waiting)} of {len(here)} versions there are to be copied elsewhere first"
+    if any(piece.kind == "heads" and split_head(piece.name) not in needs for piece in held):
+        return "versions there are in the trash or not known here: nothing is removed before them"
+    if here:
+        return f"{len(here)} versions are kept elsewhere, and are being removed there"
+    if held:
+        return f"{len(held)} objects there are of no version: the next collection removes them"
+    return f"empty: ckptfs volume rm {name} lets it go"
 
 
 class Trimmer:

@@ -13,7 +13,7 @@ import json
 import os
 import secrets
 import stat
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -124,21 +124,29 @@ class CopyVolume(LocalVolume):
         self.seal = seal
         self._copy_sizes: dict[Piece, int] = {}
 
-    def claim(self, store_id: str) -> str:
+    def claim(self, store_id: str, taken: Collection[str] = ()) -> str:
         """Make the directory a volume of this store, or recognise it as one; return its id.
 
+        One that was let go empty may be claimed to keep copies another way, unless it was
+        encrypted, and is another volume then; *taken*: ids of volumes that were not let go.
+
         Raises NotADirectory, Forbidden (others may write there), NotEmpty (something else lies
-        there), Busy (another store's), CannotRun (newer format), OSError.
+        there), Busy (another store's; or copies kept another way), CannotRun (newer format),
+        OSError.
         """
         if not self.directory.is_dir():
             raise NotADirectory(f"{self.directory} is not a directory")
         status = self.directory.stat()
         if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH):
             raise Forbidden(f"others may write in {self.directory}: chown it to root, chmod go-w")
+        own = {"lost+found", "packs", "manifests", "heads", "keys", f".{MARKER}.tmp"}
         with contextlib.suppress(NotFound):
-            return self.check(store_id)
-        strangers = {entry.name for entry in self._copy_calls.scan(self.directory)}
-        strangers -= {"lost+found", "packs", "manifests", "heads", "keys", f".{MARKER}.tmp"}
+            owner, volume_id, seal = read_marker(self.directory, self._copy_calls)
+            is_open = owner == store_id and volume_id not in taken
+            if not is_open or seal in {self.seal, ENCRYPT} or self._has_copies():
+                return self.check(store_id)
+            own |= {MARKER, QUARANTINE}
+        strangers = {entry.name for entry in self._copy_calls.scan(self.directory)} - own
         if strangers:
             raise NotEmpty(f"{self.directory} is not empty: it holds {min(strangers)!r}")
         for name in ("packs", "manifests", "heads", "keys")[: 3 + (self.seal == ENCRYPT)]:
@@ -160,8 +168,18 @@ class CopyVolume(LocalVolume):
         if owner != store_id:
             raise Busy(f"{self.directory} belongs to another store")
         if seal != self.seal:
-            raise Busy(f"the copies in {self.directory} are kept {seal}, not {self.seal}")
+            how = (
+                "an encrypted volume stays one, so take another directory"
+                if seal == ENCRYPT
+                else "to change that, drain it, let it go when it is empty, and add it again"
+            )
+            kept = f"the copies in {self.directory} are kept {seal}, not {self.seal}"
+            raise Busy(f"{kept}; {how}")
         return volume_id
+
+    def _has_copies(self) -> bool:
+        """Whether anything lies here that is, or may be, of a copy.  Raises OSError."""
+        return any(True for _ in self._walk()) or bool(self.aside())
 
     def listing(self) -> Listing:
         """Return everything that is there.  Raises OSError.

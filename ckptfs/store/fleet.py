@@ -17,6 +17,7 @@ from ..errors import Busy, CkptfsError, Corrupt, Exists, InvalidInput, NotFound
 from .attached import FRESH_S, GONE, Attached, sentence_of, state_after_look, state_of, within
 from .copies_api import VolumeStatus
 from .copies_record import (
+    ENCRYPT,
     FILE,
     FILE_MAX,
     LOCAL,
@@ -88,7 +89,7 @@ class Fleet:
                 attached.listing.used_bytes,
                 attached.listing.free_bytes,
                 attached.record.directory,
-                attached.reason or attached.alarm,
+                attached.reason or attached.alarm or attached.progress,
                 attached.record.seal,
                 attached.listing.plain_bytes,
             )
@@ -108,11 +109,22 @@ class Fleet:
             raise InvalidInput(f"{path} and the store lie in each other")
         name = check_word(path.name, "the name of the directory, which becomes the volume's,")
         domain = check_word(domain or name, "a domain")
-        if name == LOCAL or name in self.volumes:
-            raise Exists(f"a volume is called {name} already")
         volume = self._volume(path, domain, check_seal(seal))
+        former = self.volumes.get(name)
+        if former and former.record.directory == str(path) and former.record.seal != seal:
+            how = (
+                "an encrypted volume stays one: take another directory"
+                if former.record.seal == ENCRYPT
+                else f"ckptfs volume drain {name}, rm {name} when it is empty, then add it again"
+            )
+            kept = f"{name} keeps its copies {former.record.seal}, which cannot be changed in place"
+            raise Exists(f"{kept}; {how}")
+        if name == LOCAL or former:
+            raise Exists(f"a volume is called {name} already")
         limiter = trio.CapacityLimiter(1)
-        volume_id = await within(LOOK_S, limiter, partial(volume.claim, self._store_id), name)
+        taken = frozenset(a.record.volume_id for a in self.volumes.values())
+        claim = partial(volume.claim, self._store_id, taken)
+        volume_id = await within(LOOK_S, limiter, claim, name)
         if name in self.volumes or any(
             a.record.volume_id == volume_id for a in self.volumes.values()
         ):

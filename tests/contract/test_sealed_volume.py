@@ -51,6 +51,8 @@ def stranger(volume, tmp_path, name="stranger"):
 class TestSealedVolume(VolumeSuite):
     def test_it_is_never_taken_for_another_kind(self, volume, keys, tmp_path):
         other = {"compress": "encrypt", "encrypt": "compress"}[volume.seal]
+        (tmp_path / "source").write_bytes(TEXT)
+        volume.receive(tmp_path / "source", HEAD, owner="alice")
         for strange in (
             CopyVolume(volume.directory, Syscalls(), "rack2"),
             SealedVolume(volume.directory, Syscalls(), "rack2", other, keys),

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from ckptfs.errors import Busy, Corrupt, InvalidInput
+from ckptfs.errors import Busy, Corrupt, Exists, InvalidInput
 from ckptfs.gc.sweep import Sweep
 from ckptfs.ids import Version
 from ckptfs.store import key_wrapping
@@ -281,9 +281,11 @@ async def test_how_copies_are_kept_does_not_change(store, keys, places):
     with pytest.raises(InvalidInput, match="plain, compress, encrypt"):
         await store.copies.add(str(places / "b"), "", "rot13")
     await store.copies.add(str(places / "b"), "", "encrypt")
+    with pytest.raises(Exists, match="an encrypted volume stays one"):
+        await store.copies.add(str(places / "b"))
     store.copies.set_draining("b", True)
     await store.copies.round({}, no_pace)
     await store.copies.remove("b", {})
-    with pytest.raises(Busy, match="kept encrypt, not plain"):
+    with pytest.raises(Busy, match="kept encrypt, not plain; an encrypted volume stays one"):
         await store.copies.add(str(places / "b"))
     await store.copies.add(str(places / "b"), "", "encrypt")

@@ -70,9 +70,11 @@ def _say(text: Callable[[str], str]) -> Callable[[str], None]:
 
 SAYS: Mapping[str, Callable[[str], None]] = {
     "add": _say(lambda name: f"{name} takes copies of jobs that want more than one"),
-    "drain": _say(lambda name: f"{name} takes no more copies; those needed move elsewhere"),
+    "drain": _say(
+        lambda name: f"{name} takes no more copies and is emptied; how far: ckptfs volume ls"
+    ),
     "up": _say(lambda name: f"{name} takes copies"),
-    "rm": _say(lambda name: f"{name} was let go; nothing on it was deleted"),
+    "rm": _say(lambda name: f"{name} was let go; what still lies there stays"),
 }
 
 
