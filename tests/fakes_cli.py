@@ -59,6 +59,9 @@ class FakeTree:
         self.root = root
         self.files = ScriptedFiles(root)
         self.mount = Mount(root, self.files)
+        self.rows: dict[str, dict[int, str]] = {}  # lines of ctl/versions
+        self.put("ctl/health", "ok\n")
+        self.put("ctl/stat", "versions_unread 0\n")
         self.put("ctl/version", "ckptfs 0.1.0\nabi 1\n")
         (root / "ctl/spool").mkdir()
 
@@ -75,15 +78,31 @@ class FakeTree:
             "restart": "none",
             "stat": "saving_done_bytes 0\nsaving_total_bytes 0",
             "kill": "none",
+            "versions": "",
         }.items():
-            self.put(f"{job}/ctl/{name}", text + "\n")
+            self.put(f"{job}/ctl/{name}", text + "\n" if text else "")
 
-    def version(self, job: str, version: int, *, note: str = "", pinned: bool = False) -> None:
-        stat = "logical_bytes 1048576\nunique_bytes 4096\nreplicas 1\nlevel 2\n"
-        stat += "purpose user\nclass user\n"
-        self.put(f"{job}/{version}/ctl/stat", stat + (f"note {note}\n" if note else ""))
-        self.put(f"{job}/{version}/ctl/state", "restartable\n")
-        self.put(f"{job}/{version}/ctl/pin", f"{int(pinned)}\n")
+    def version(
+        self, job: str, version: int, *, note: str = "", pinned: bool = False, **figures: object
+    ) -> None:
+        """Add a line to ``ctl/versions``, and a directory; *figures*: other keys of the line."""
+        row = {
+            "state": "restartable",
+            "replicas": 1,
+            "level": 2,
+            "pinned": int(pinned),
+            "committed_at": "2026-11-20T11:52:03Z",
+            "logical_bytes": 1048576,
+            "unique_bytes": 4096,
+            "purpose": "user",
+            "class": "user",
+            **({"note": note} if note else {}),
+            **figures,
+        }
+        text = " ".join(f"{key}={value}" for key, value in row.items() if value is not None)
+        self.rows.setdefault(job, {})[version] = f"{version} {text}\n"
+        self.put(f"{job}/ctl/versions", "".join(self.rows[job].values()))
+        self.put(f"{job}/{version}/ctl/state", f"{row['state']}\n")
 
     def later(self, relative: str, text: str) -> None:
         """Have the next wait end with this content."""

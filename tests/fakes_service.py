@@ -7,7 +7,7 @@ Deterministic: nothing happens by itself.  A test calls `complete`, `fail`,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckptfs.coordinator.api import (
@@ -47,7 +47,7 @@ from ckptfs.model import (
 )
 from ckptfs.node.api import Exit, Process
 from ckptfs.store.accounts import account_of
-from ckptfs.store.api import TRASH_S, Account, Damage, Ingest, IngestFile, Pace, Usage
+from ckptfs.store.api import TRASH_S, Account, Damage, Ingest, IngestFile, Pace, Pause, Usage
 from ckptfs.store.copies_api import VolumeStatus
 from ckptfs.translib.api import Availability, Capability
 from tests.fakes_charges import FakeCharges
@@ -151,10 +151,40 @@ class Sealed:
     hidden_damage: list[Damage] = field(default_factory=list[Damage])  # found by reading alone
 
 
+class FakeSummaries:
+    """Knows what is there but for *unread* heads; *alone* is counted when asked to."""
+
+    def __init__(self, store: FakeStore) -> None:
+        self._store = store
+        self.unread_heads: set[tuple[JobId, Version]] = set()
+        self.counted: set[tuple[JobId, Version]] = set()
+
+    def account(self, job: JobId, version: Version) -> Account | None:
+        key = (job, version)
+        is_known = key in self._store.sealed and key not in self.unread_heads
+        if not is_known or key in self._store.broken_heads:
+            return None
+        return account_of(self._store.sealed[key].head)
+
+    def unread(self) -> int:
+        return len(self.unread_heads)
+
+    def alone_bytes(self, job: JobId, version: Version) -> int | None:
+        is_counted = (job, version) in self.counted
+        return self._store.unique_bytes(job, version) if is_counted else None
+
+    async def count_alone(
+        self, job: JobId, version: Version | None = None, pace: Pause | None = None
+    ) -> None:
+        wanted = self._store.versions(job) if version is None else [version]
+        self.counted |= {(job, number) for number in wanted}
+
+
 class FakeStore:
     store_id = "fake"
 
     def __init__(self) -> None:
+        self.summaries = FakeSummaries(self)
         self.sealed: dict[tuple[JobId, Version], Sealed] = {}
         self.broken_heads: set[tuple[JobId, Version]] = set()
         self.trash: dict[tuple[JobId, Version], tuple[Sealed, int]] = {}
@@ -652,6 +682,10 @@ class FakeService:
 
     async def refresh_blockers(self, job: JobId) -> None:
         self.job(job).blockers = self.found_blockers
+
+    async def listed_versions(self, job: JobId) -> AsyncIterator[Sequence[Version]]:
+        await self.store.summaries.count_alone(job)
+        yield self.job(job).versions
 
     async def processes(self, job: JobId) -> Sequence[Process]:
         if self.job(job).state is not JobState.RUNNING:

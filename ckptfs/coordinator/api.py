@@ -9,7 +9,7 @@ raise; what comes later is reported in the records (``interface.md`` 2.5).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Protocol
 
@@ -346,6 +346,14 @@ class Service(Protocol):
 
     async def processes(self, job: JobId) -> Sequence[Process]:
         """Processes of a running job (for ``jobinfo.xml``); empty when it does not run."""
+        ...
+
+    def listed_versions(self, job: JobId) -> AsyncIterator[Sequence[Version]]:
+        """Yield a job's versions, some at a time, so that others get their turn between.
+
+        Before, what `Store.summaries` knows of them is brought up to date, as far as a second goes;
+        the rest is done in the background.
+        """
         ...
 
     def checkpointers(self) -> Mapping[str, Availability]:

@@ -10,7 +10,7 @@ import logging
 import os
 import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -37,6 +37,7 @@ from .collecting import Collecting
 from .control import Control
 from .figures import Figures
 from .histogram import Histogram
+from .listing import Listing
 from .parts import Deadlines, Parts
 from .registry import Registry
 from .removal import Removal
@@ -105,6 +106,7 @@ class Coordinator:
         self._restarts = Restarts(parts, self._supervision)
         self._control = Control(parts, self._supervision, self._charging)
         self._scrub = Scrub(parts)
+        self._listing = Listing(parts)
         self._replication = Replication(parts)
         self._watermarks = Watermarks(parts)
         self._removal = Removal(parts, self._charging)
@@ -316,6 +318,10 @@ class Coordinator:
         except CkptfsError:
             return ()
         return [process for _, processes in sorted(found.items()) for process in processes]
+
+    def listed_versions(self, job: JobId) -> AsyncIterator[Sequence[Version]]:
+        """Yield the versions of a job after bringing up to date what is known of them."""
+        return self._listing.versions(job)
 
     # The service itself
 

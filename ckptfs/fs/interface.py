@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from . import shows, verbs
+from . import shows, verbs, version_list
 from .control import ControlFile, table_of
 from .service_files import SERVICE_FILES
 from .views import JobView, VersionView
@@ -144,6 +144,18 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
         "and its state; `loading`: it runs, and memory of a lazy restart is still being read.",
         "$ cat heat.42/ctl/units\nJobUnit_1 node=n1 pid=4711 translib=criu state=running",
         shows.units,
+    ),
+    ControlFile(
+        "versions",
+        0o444,
+        "One line per version, all that is known of it, for listings of many. `state` without its "
+        "reason; the keys of a head are absent until it has been read after a start, and where it "
+        "cannot be read; `unique_bytes` until it has been counted.",
+        "$ cat heat.42/ctl/versions\n"
+        "7 state=restartable replicas=1 level=1 pinned=0 committed_at=2026-11-20T11:52:03Z "
+        "logical_bytes=1073741824 … unique_bytes=41231",
+        version_list.versions,
+        refresh=version_list.refresh,
     ),
     ControlFile(
         "exit_status",

@@ -165,9 +165,10 @@ class CkptfsOperations(pyfuse3.Operations):
         for position in range(start_id, len(entries)):
             name, node = entries[position]
             try:
-                attributes = self._entry(node)
+                facts = self._parts.attributes.listed(node)
             except NotFound:
                 continue  # removed since the directory was opened
+            attributes = entry_attributes(self._inodes.number(node), facts)
             if not pyfuse3.readdir_reply(token, name, attributes, position + 1):
                 break
             self._inodes.remember(node)

@@ -150,6 +150,7 @@ def levels(view: ServiceView) -> dict[str, int]:
         "versions": usage.versions,
         "packs": usage.packs,
         "counting": int(usage.is_counting),
+        "versions_unread": view.service.store.summaries.unread(),
         "charged_bytes": sum(map(view.service.charges.of_job, view.service.jobs())),
     }
     counters = view.service.counters()

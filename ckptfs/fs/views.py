@@ -63,11 +63,12 @@ class ServiceView:
 
 @dataclass(slots=True)
 class JobView:
-    """One job.  *processes* is filled by a row's refresh at open."""
+    """One job.  *processes* and *listing* are filled by a row's refresh at open."""
 
     around: Surroundings
     id: JobId
     processes: Sequence[Process] = ()
+    listing: str = ""
 
     @property
     def service(self) -> Service:

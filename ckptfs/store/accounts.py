@@ -1,4 +1,4 @@
-"""The few figures of every head that sums are made of, kept in memory: 10 000 take 3 MB.
+"""What sums and listings need of every head, kept in memory: 10 000 take 4 MB.
 
 Heads themselves are cached in small numbers only, and reading 10 000 of them takes 1.5 s; so
 these are read once, in a worker thread, when the service starts.
@@ -7,13 +7,14 @@ these are read once, in a worker thread, when the service starts.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 
 import trio
 
 from ..errors import Corrupt
 from ..ids import JobId, Version
 from ..model import Head, Initiator, Purpose
-from .api import Account
+from .api import Account, Alone
 
 CHUNK = 100  # heads read in one go of the worker thread: 15 ms
 Key = tuple[JobId, Version]
@@ -29,6 +30,11 @@ def account_of(head: Head) -> Account:
         head.initiator,
         head.parent,
         head.committed_ns,
+        head.frozen_usec,
+        len(head.files),
+        head.protocol,
+        head.keep,
+        head.note,
     )
 
 
@@ -45,6 +51,19 @@ class Accounts:
         """Take in what an earlier service proved."""
         for key, account in accounts.items():
             self._keep(key, account)
+
+    def known(self, key: Key) -> Account | None:
+        """Return the figures of a version as far as they are known; reads nothing."""
+        return self._known.get(key)
+
+    def unread(self, versions: int) -> int:
+        """Return how many of so many *versions* have not been looked at yet."""
+        return max(0, versions - len(self._known))
+
+    def note_alone(self, key: Key, alone: Alone) -> None:
+        """Take in what a version holds alone, if it is still there."""
+        if known := self._known.get(key):
+            self._known[key] = replace(known, alone=alone)
 
     def proved(self) -> dict[Key, Account]:
         """Return what is known of every version whose head could be read."""

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from ..ids import JobId, UnitName, Version
 from ..model import Head, Initiator, Purpose
+from ..model import Protocol as CheckpointProtocol
 
 TRASH_S = 24 * 3600  # seconds for which a version that somebody removed can be brought back
 
@@ -31,8 +32,17 @@ class Usage:
 
 
 @dataclass(frozen=True, slots=True)
+class Alone:
+    """What one version alone holds, as long as its neighbours in the job are these."""
+
+    size_bytes: int
+    before: Version | None
+    after: Version | None
+
+
+@dataclass(frozen=True, slots=True)
 class Account:
-    """What sums need of a version's head.  Sizes in bytes."""
+    """What sums and listings need of a version's head.  Sizes in bytes."""
 
     logical_bytes: int
     stored_bytes: int  # what it put into the store
@@ -40,8 +50,15 @@ class Account:
     initiator: Initiator
     parent: Version | None
     committed_ns: int  # since the epoch
+    frozen_usec: int = 0
+    files: int = 0
+    protocol: CheckpointProtocol = CheckpointProtocol.COORDINATED
+    keep: bool = False
+    note: str = ""
+    alone: Alone | None = None  # not of the head: counted when somebody asks
 
 
+Pause = Callable[[], Awaitable[None]]  # returns when work may go on
 Pace = Callable[[int], Awaitable[None]]  # bytes about to be read; returns when they may be
 
 
@@ -144,10 +161,40 @@ class Damage:
         return f"{place}, block {self.block}" if self.block >= 0 else f"{place}: {self.reason}"
 
 
+class Summaries(Protocol):
+    """What is known of versions without reading anything: for listings of 10 000 of them."""
+
+    def account(self, job: JobId, version: Version) -> Account | None:
+        """Return the figures of a version, None while they, or it, cannot be told."""
+        ...
+
+    def unread(self) -> int:
+        """How many heads have not been read since the store was opened."""
+        ...
+
+    def alone_bytes(self, job: JobId, version: Version) -> int | None:
+        """Return `Store.unique_bytes` if it has been counted, 0 where it cannot be."""
+        ...
+
+    async def count_alone(
+        self, job: JobId, version: Version | None = None, pace: Pause | None = None
+    ) -> None:
+        """Count it of one version, or of all of a job, in worker threads; *pace* before each.
+
+        May be cancelled: what was counted stays known.
+        """
+        ...
+
+
 class Store(Protocol):
     """The store as a whole.  `store.store.open_store(directory, create=...)` makes one."""
 
     store_id: str
+
+    @property
+    def summaries(self) -> Summaries:
+        """What is known of versions without reading anything."""
+        ...
 
     def degraded(self) -> str:
         """Return one sentence why the store is read-only, or nothing."""
@@ -165,7 +212,7 @@ class Store(Protocol):
         ...
 
     def is_counted(self) -> bool:
-        """Whether no `count` is under way: what `usage` and `totals` say is all there is."""
+        """Whether every head has been looked at: what `totals` says is all there is."""
         ...
 
     async def wait_counted(self) -> None:

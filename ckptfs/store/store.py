@@ -30,6 +30,7 @@ from .packs import PACK_PAGES_MAX, failure_of
 from .read_ring import ReadRing
 from .reader import BlockCache, FileReader
 from .sessions import sweep_sessions
+from .summaries import Summaries
 from .superblock import Superblock, create_store, open_superblock
 from .syscalls import Syscalls, write_durably
 from .trash import Trash
@@ -132,6 +133,7 @@ class LocalStore:
         self._verifier = Verifier(self._versions, self._loader, self._damage)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
         space = self._writers.space
+        self.summaries = Summaries(self._versions, self._volume)
         self._used = Used(self._volume, self._versions, lambda: space.reserved_bytes)
         self._closed = False
 
@@ -339,7 +341,7 @@ class LocalStore:
 
     def unique_bytes(self, job: JobId, version: Version) -> int:
         """See Store.  Raises NotFound, Corrupt."""
-        return self._versions.unique_bytes(job, version)
+        return self.summaries.unique_bytes(job, version)
 
     # -- markers and removal --------------------------------------------------
 

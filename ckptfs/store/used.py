@@ -23,7 +23,7 @@ class Used:
         self._volume, self._versions, self._reserved = volume, versions, reserved
         self._footprint = Footprint(versions, volume)
         self._is_counting = self._is_counted = False
-        self._ended = trio.Event()  # of the count under way
+        self._heads_read = trio.Event()  # of the count under way, or given up
 
     def usage(self) -> Usage:
         """See Store.  Raises OSError."""
@@ -52,12 +52,12 @@ class Used:
 
     def is_counted(self) -> bool:
         """See Store."""
-        return not self._is_counting
+        return not self._is_counting or self._heads_read.is_set()
 
     async def wait_counted(self) -> None:
         """See Store."""
-        while self._is_counting:
-            await self._ended.wait()
+        while not self.is_counted():
+            await self._heads_read.wait()
         await trio.lowlevel.checkpoint()
 
     def totals(self, job: JobId) -> Mapping[Kind, tuple[int, int]]:
@@ -68,16 +68,17 @@ class Used:
 
     async def count(self) -> None:
         """See Store.  Raises OSError."""
-        self._is_counting, self._ended = True, trio.Event()
+        self._is_counting, self._heads_read = True, trio.Event()
         try:
-            await trio.to_thread.run_sync(self._volume.counted.look)
-            versions = self._versions
+            versions = self._versions  # first: charges and listings wait for the heads alone
             await versions.accounts.fill_in_background(versions.keys(), versions.is_present)
             self._is_counted = True
+            self._heads_read.set()
             await trio.to_thread.run_sync(versions.index_keeper())
+            await trio.to_thread.run_sync(self._volume.counted.look)
         finally:
             self._is_counting = False
-            self._ended.set()
+            self._heads_read.set()
 
     def account(self, job: JobId, version: Version) -> Account:
         """See Store."""

@@ -7,6 +7,7 @@ nothing that cannot be read again from the directory.
 from __future__ import annotations
 
 import contextlib
+from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -23,7 +24,7 @@ from .head_index import HeadIndex
 from .heads import HEAD_MAX, decode_head
 from .index import PACK_PAGES
 from .manifest import MANIFEST_MAX, Manifest, decode_manifest
-from .pages import PAGE, U32
+from .pages import U32
 from .superblock import Superblock
 from .syscalls import Syscalls, is_full, write_durably
 from .volume import LocalVolume
@@ -45,7 +46,6 @@ class Versions:
         self._markers: set[tuple[JobId, Version, str]] = set()
         self._heads: OrderedDict[tuple[JobId, Version], Head] = OrderedDict()
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
-        self._unique: dict[tuple[JobId, Version], int] = {}
         self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
         self.lost: set[tuple[JobId, Version]] = set()  # see `expect`
@@ -105,7 +105,6 @@ class Versions:
             numbers.sort()
         self._heads[head.job, head.version] = head
         self.accounts.note(head)
-        self._forget_unique(head.job)
 
     def remove(self, job: JobId, version: Version, *, expiry_ns: int) -> None:
         """Move a head to the trash, durably, and its markers away.  Raises OSError.
@@ -145,7 +144,6 @@ class Versions:
             del self._versions[job]
         self._heads.pop((job, version), None)
         self.accounts.drop((job, version))
-        self._forget_unique(job)
         for suffix in MARKERS:
             with contextlib.suppress(OSError):  # beside no head a marker means nothing
                 self.unmark(job, version, suffix)
@@ -163,9 +161,11 @@ class Versions:
         """Whether a version is committed."""
         return is_among(key[1], self._versions.get(key[0], ()))
 
-    def _forget_unique(self, job: JobId) -> None:
-        for key in [key for key in self._unique if key[0] == job]:
-            del self._unique[key]
+    def around(self, key: tuple[JobId, Version]) -> tuple[Version | None, Version | None]:
+        """Return the nearest older and newer version of the job."""
+        numbers = self._versions.get(key[0], [])
+        at, after = bisect_left(numbers, key[1]), bisect_right(numbers, key[1])
+        return numbers[at - 1] if at else None, numbers[after] if after < len(numbers) else None
 
     def check_present(self, job: JobId, version: Version) -> None:
         """Raise NotFound unless the version is committed."""
@@ -258,39 +258,6 @@ class Versions:
         """Return what keeps, in any thread, in short what is known of the heads by now."""
         accounts = self.accounts.proved()
         return lambda: self._index.save(accounts)
-
-    # -- space ----------------------------------------------------------------
-
-    def unique_bytes(self, job: JobId, version: Version) -> int:
-        """See Store.  Counted against the nearest older and newer version of the job.
-
-        That is enough: a page comes from the version before, so whoever else in the job has it,
-        a neighbour has it too.  A clone's pages count as its own.  Raises NotFound, Corrupt.
-        """
-        if (job, version) not in self._unique:
-            self._unique[job, version] = self._count_unique(job, version)
-        return self._unique[job, version]
-
-    def _count_unique(self, job: JobId, version: Version) -> int:
-        head = self.head(job, version)
-        manifest = self.manifest(head)
-        if manifest is None:
-            return 0
-        mine = pages_by_pack(manifest)
-        numbers = self._versions[job]
-        at = numbers.index(version)
-        for neighbour in numbers[max(0, at - 1) : at] + numbers[at + 1 : at + 2]:
-            with contextlib.suppress(Corrupt):
-                other = self.manifest(self.head(job, neighbour))
-                theirs = pages_by_pack(other) if other else {}
-                mine = {
-                    p: np.setdiff1d(m, theirs[p], assume_unique=True) if p in theirs else m
-                    for p, m in mine.items()
-                }
-        documents = self._volume.size("manifests", manifest.manifest_id)
-        with contextlib.suppress(NotFound):
-            documents += self._volume.size("tables", manifest.manifest_id)
-        return sum(len(pages) for pages in mine.values()) * PAGE + documents
 
     # -- markers --------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from ckptfs.cli import xcheckpoint, xkill, xps, xrestart, xsub, xsub_sh, xwait
 from ckptfs.cli.commands.ps import job_cells
 from ckptfs.cli.commands.run import describe
 from ckptfs.cli.entry import guarded
-from ckptfs.cli.listing import UNSEEN, JobRow
+from ckptfs.cli.listing import UNSEEN, JobRow, read_versions
 from ckptfs.cli.main import COMMANDS, NOT_YET, command_parser, main
 from ckptfs.errors import CannotRun
 from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
@@ -129,12 +129,42 @@ def test_ls_long_shows_all_that_is_known(tree, capsys):
     assert re.search(r"^heat\.1 +failed \(node lost\) +1 +7 ", out, re.MULTILINE)
     _, out, _ = run(capsys, "ls", "-l", "heat")
     assert re.search(
-        r"^7 +\d+s +1\.0 MiB +4\.0 KiB +1/2 +restartable +user +user +pinned +before_refactor$",
+        r"^7 +\w+ +1\.0 MiB +4\.0 KiB +1/2 +restartable +user +user +pinned +before_refactor$",
         out,
         re.MULTILINE,
     )
     _, out, _ = run(capsys, "ls", "--json", "heat")
     assert json.loads(out)[0]["note"] == "before_refactor"
+
+
+def test_a_listing_waits_for_heads(tree):
+    tree.job("heat.1")
+    tree.version("heat.1", 1, committed_at=None, unique_bytes=None)
+    tree.put("ctl/stat", "versions_unread 1\n")
+    tree.files.steps.append(lambda: tree.version("heat.1", 1, unique_bytes=None))
+    (row,) = read_versions(tree.mount, "heat.1")
+    assert tree.files.steps == []
+    assert (row.size, row.unique, row.committed_s) == (1 << 20, None, 1795175523.0)
+
+
+def test_ls_long_says_what_is_still_being_counted(tree, capsys):
+    tree.job("heat.1")
+    tree.version("heat.1", 1, unique_bytes=None)
+    code, out, err = run(capsys, "ls", "-l", "heat")
+    assert code == 0
+    assert re.search(r"^1 +\w+ +1\.0 MiB +… +1/2 ", out, re.MULTILINE)
+    assert err == "ckptfs: what 1 of 1 versions hold alone is still being counted\n"
+    assert json.loads(run(capsys, "ls", "--json", "heat")[1])[0]["unique"] is None
+
+
+def test_ls_long_shows_versions_whose_head_cannot_be_read(tree, capsys):
+    tree.job("heat.1")
+    tree.version("heat.1", 1, state="damaged", committed_at=None, unique_bytes=None)
+    tree.version("heat.1", 2, state="replicating")
+    tree.put("heat.1/1/ctl/state", "damaged (JobUnit_1/pages-1.img, block 17)\n")
+    _, out, _ = run(capsys, "ls", "-l", "heat")
+    assert re.search(r"^1 .* damaged \(JobUnit_1/pages-1\.img, block 17\) ", out, re.MULTILINE)
+    assert re.search(r"^2 .* replicating 1/2 ", out, re.MULTILINE)
 
 
 def test_ps_shows_the_jobs_that_go_on(tree, capsys):

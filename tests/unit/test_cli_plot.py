@@ -91,9 +91,7 @@ def put_version(tree: FakeTree, number: int, **figures: object) -> None:
         "frozen_usec": 250_000,
         "replicas": 2,
     }
-    rows = (known | figures).items()
-    text = "".join(f"{key} {value}\n" for key, value in rows if value is not None)
-    tree.put(f"heat.1/{number}/ctl/stat", text)
+    tree.version("heat.1", number, **(known | figures))
 
 
 def test_the_versions_are_drawn_by_time_and_what_cannot_be_read_is_named(tree, capsys):

@@ -149,7 +149,8 @@ SERVED = {
     "service": "version health checkpointers nodes submit volumes degraded scrub gc undelete space"
     " quota stat events metrics",
     "job": "state checkpoint restart suspend resume kill signal protocol retention undelete"
-    " replication units exit_status blockers stat events error stdout stderr jsdl jobinfo.xml",
+    " replication units versions exit_status blockers stat events error stdout stderr jsdl"
+    " jobinfo.xml",
     "version": "state restart pin verify stat",
 }
 

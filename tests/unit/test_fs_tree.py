@@ -86,6 +86,18 @@ def test_what_is_listed_can_be_looked_up_and_has_attributes(parts, service):
     assert len(numbers) == len(seen)
 
 
+def test_listings_do_not_wait_for_heads_and_say_nothing_that_they_do_not_know(parts, service):
+    node = find(parts, "heat.42/1")
+    assert parts.attributes.listed(node) == parts.attributes.facts(node)
+    service.store.summaries.unread_heads.add(("heat.42", 1))
+    listed = parts.attributes.listed(node)
+    assert (listed.mtime_ns, listed.attributes_s) != (parts.attributes.facts(node).mtime_ns, 1.0)
+    assert listed.attributes_s == 0  # the kernel asks again before it tells anybody
+    assert listed.mode == parts.attributes.facts(node).mode
+    with pytest.raises(NotFound):
+        parts.attributes.listed(Node(Kind.VERSION, node.job, 2))
+
+
 @pytest.mark.parametrize(
     "path",
     [

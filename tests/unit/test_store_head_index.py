@@ -12,9 +12,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from ckptfs.errors import Corrupt, StoreFull
 from ckptfs.ids import JobId, Version
-from ckptfs.model import Initiator, Purpose
+from ckptfs.model import Initiator, Protocol, Purpose
 from ckptfs.store import layout
-from ckptfs.store.api import Account
+from ckptfs.store.api import Account, Alone
 from ckptfs.store.head_index import decode_index, encode_index
 from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
@@ -29,6 +29,23 @@ ROWS = {
     (JobId("a.1"), Version(2)): (
         (5, 6, 7, 8),
         Account(8, 9, Purpose.MIGRATION, Initiator.USER, Version(1), 9),
+    ),
+    (JobId("b.2"), Version(3)): (
+        (9, 10, 11, 12),
+        Account(
+            8,
+            9,
+            Purpose.USER,
+            Initiator.USER,
+            Version(1),
+            9,
+            frozen_usec=412034,
+            files=21,
+            protocol=Protocol.INDEPENDENT,
+            keep=True,
+            note="before \u2026",
+            alone=Alone(4096, Version(1), None),
+        ),
     ),
 }
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import calendar
 import os
 import shutil
 import sys
@@ -12,11 +11,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from ...errors import InvalidInput, NotFound
+from ...errors import InvalidInput
 from ..chart import Panel, axis_line, panel_lines
 from ..client import Mount, translated
 from ..entry import add_mount_option, mount_of, warn
-from ..listing import versions_of
+from ..listing import read_rows, time_of
 from ..naming import find_job
 from ..tables import size_text
 
@@ -24,7 +23,7 @@ EXAMPLES = """\
 ckptfs plot heat
 ckptfs plot heat -o heat.png
 """
-TIME = "%Y-%m-%dT%H:%M:%SZ"
+DRAWN = ("committed_at", "logical_bytes", "unique_bytes", "frozen_usec", "replicas")
 WIDTH = 100  # characters, where nobody knows how wide the output is
 
 
@@ -48,11 +47,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def point_of(version: int, stat: Mapping[str, str]) -> Point | None:
-    """Return what ``ctl/stat`` tells of a version, None where its head cannot be read.  Pure."""
+    """Return what ``ctl/versions`` tells, None of a version whose head cannot be read.  Pure."""
     try:
         return Point(
             version,
-            calendar.timegm(time.strptime(stat["committed_at"], TIME)),
+            time_of(stat["committed_at"]),
             int(stat["logical_bytes"]),
             int(stat["unique_bytes"]),
             int(stat["frozen_usec"]) / 1e6,
@@ -65,11 +64,8 @@ def point_of(version: int, stat: Mapping[str, str]) -> Point | None:
 def read_points(mount: Mount, job: str) -> list[Point]:
     """Return the versions of *job* by time; those that cannot be read are left out, and said so."""
     points: list[Point] = []
-    for version in versions_of(mount, job):
-        try:
-            point = point_of(version, mount.keyed(f"{job}/{version}/ctl/stat"))
-        except NotFound:
-            continue  # removed meanwhile
+    for version, row in read_rows(mount, job, DRAWN).items():
+        point = point_of(version, row)
         if point is None:
             warn(f"version {version} is left out: its head cannot be read")
         else:
