@@ -57,9 +57,15 @@ def split_reads(places: U32) -> list[U32]:
     return np.split(places, np.flatnonzero(cuts) + 1)
 
 
-def _count_reads(places: U32) -> int:
-    stored = np.sort(places[places != 0])
-    return 1 + int(np.count_nonzero(np.diff(stored) > GAP_PAGES)) if len(stored) else 0
+def _scattered(places: U32, known: npt.NDArray[np.bool_]) -> npt.NDArray[np.intp]:
+    """Return which whole blocks would take `READS_MAX` reads and more of their *known* pages."""
+    whole = len(places) // BLOCK_PAGES * BLOCK_PAGES
+    ascending = np.where(known[:whole], places[:whole], 0).reshape(-1, BLOCK_PAGES)
+    ascending.sort(axis=1)
+    before, after = ascending[:, :-1], ascending[:, 1:]
+    jumps = (after - before > GAP_PAGES) & (before != 0)
+    reads = jumps.sum(axis=1) + (ascending[:, -1] != 0)
+    return np.flatnonzero(reads >= READS_MAX)
 
 
 def _gather(parts: Sequence[U8], which: npt.NDArray[np.intp], out: U8) -> None:
@@ -107,11 +113,11 @@ class Deduplicator:
     def place(
         self, rows: Sequence[U8], hashes: U64, before: KnownFile | None, first_page: int
     ) -> U32:
-        """Return one place per row of *rows* (parts of n x 4096, at most one block in all).
+        """Return one place per row of *rows*: parts of n x 4096, blocks of which one may be short.
 
-        *before*, *first_page*: the same file in the version before and where in it the block
-        starts.  Comparing with the page at the same place first keeps runs together and finds
-        nearly all that there is to find: one vector comparison.
+        *before*, *first_page*: the same file in the version before and where in it the first
+        block starts.  Comparing with the page at the same place first keeps runs together and
+        finds nearly all that there is to find: one vector comparison.
         """
         count = len(hashes)
         places: U32 = np.zeros(count, dtype=np.uint32)
@@ -126,8 +132,9 @@ class Deduplicator:
             found, where = self._index.find(hashes[rest])
             places[rest[found]] = where[found]
             known[rest[found]] = True
-        if _count_reads(places[known]) >= READS_MAX and count == BLOCK_PAGES:
-            known &= places == 0
+        for block in _scattered(places, known):
+            part = slice(block * BLOCK_PAGES, (block + 1) * BLOCK_PAGES)
+            known[part] &= places[part] == 0
         new = np.flatnonzero(~known)
         if len(new):
             places[new] = self._store(rows, new, hashes[new])

@@ -5,8 +5,8 @@ checkpointer waits for the thread that takes its bytes: with the hashing in
 another process that thread is free.  A block is copied once, into memory that
 was touched long ago (fresh memory costs more than hashing it: 0.6 s per GiB
 where measured), and lies there until its new pages have gone into the pack.
-Replies are looked at when the next block comes, so nobody waits unless the
-ring is full.  A small file is hashed where it is: asking costs more.
+Replies are looked at when the ring is full, most of which has been answered by
+then, and are handed out several at a time.  A small file is hashed where it is: asking costs more.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import contextlib
 import itertools
 import mmap
 import os
-import select
 import subprocess
 import sys
 import weakref
@@ -29,11 +28,14 @@ import numpy as np
 from ..errors import CkptfsError
 from .hash_worker import BLOCK, HASHES, NO_SLOT, REPLY, REQUEST, SLOT, Kind
 from .hashing import Done, hash_here
-from .pages import PAGE, U8, page_count
+from .pages import PAGE, U8, U64, page_count
 
 SLOTS = 24  # blocks under way
+AT_ONCE = 8  # blocks handed out together: numpy's calls cost half as much per page as one by one
+ASK_AT_ONCE = 4  # requests written together: each write, read and poll lets go of the interpreter
 HERE_MAX = 64 << 10  # bytes of a file that is hashed in the calling thread
 REPLIES_AT_ONCE = 64
+OWED_MAX = 512  # requests without a reply; so many fit into the pipes and nobody waits there
 END_S = 5.0  # how long a worker may take to end; it only ever has a few blocks left
 
 
@@ -41,6 +43,7 @@ END_S = 5.0  # how long a worker may take to end; it only ever has a few blocks 
 class _Pending:
     slot: int
     size: int
+    stream: int
     done: Done
 
 
@@ -70,11 +73,12 @@ class HashRing:
         self._hashes = [slot[BLOCK : BLOCK + HASHES].view("<u8").reshape(-1, 2) for slot in slots]
         self._free = deque(range(SLOTS))
         self._pending: deque[_Pending] = deque()
+        self._answered: list[tuple[_Pending, bytes]] = []  # with digests, still in their slots
         self._ended: dict[int, bytes] = {}  # stream → digest
         self._unwanted: set[int] = set()  # streams whose digest nobody waits for
         self._numbers = itertools.count(1)
-        self._poll = select.poll()
-        self._poll.register(self._replies, select.POLLIN)
+        self._unsent = bytearray()
+        self._owed = 0  # requests without a reply
 
     @property
     def pending_bytes(self) -> int:
@@ -87,22 +91,24 @@ class HashRing:
 
     def slot(self) -> tuple[int, U8]:
         """Return a slot and its memory, to be filled; wait for one.  Raises CkptfsError."""
-        self._take_replies(wait=False)
-        while not self._free:
-            self._take_replies(wait=True)
+        if not self._free:
+            while len(self._answered) < AT_ONCE:
+                self._take_replies()
+            self._hand_out()
         slot = self._free.popleft()
         return slot, self._blocks[slot]
 
     def submit(self, slot: int, size: int, stream: int, seed: int, done: Done) -> None:
         """Have a filled slot hashed.  Raises CkptfsError."""
-        self._pending.append(_Pending(slot, size, done))
+        self._pending.append(_Pending(slot, size, stream, done))
         self._ask(Kind.BLOCK, slot, size, stream, seed)
 
     def end(self, stream: int) -> bytes:
         """Return the digest of a stream, after every *done* before it.  Raises CkptfsError."""
         self._ask(Kind.END, NO_SLOT, 0, stream, 0)
         while stream not in self._ended:
-            self._take_replies(wait=True)
+            self._take_replies()
+        self._hand_out()
         return self._ended.pop(stream)
 
     def forget(self, stream: int) -> None:
@@ -110,13 +116,14 @@ class HashRing:
         if not self.is_gone:
             self._unwanted.add(stream)
             with contextlib.suppress(CkptfsError):
-                self._take_replies(wait=False)  # else thousands of them would fill both pipes
                 self._ask(Kind.END, NO_SLOT, 0, stream, 0)
 
     def drain(self) -> None:
         """Wait until every *done* was called.  Raises CkptfsError."""
         while self._pending:
-            self._take_replies(wait=True)
+            self._take_replies()
+        self._hand_out()
+        self._send()
 
     def close(self) -> None:
         """End the worker.  May be repeated."""
@@ -124,21 +131,33 @@ class HashRing:
         self._let_go()
 
     def _ask(self, *request: int) -> None:
+        if self._owed >= OWED_MAX:
+            self._take_replies()
+        self._unsent += REQUEST.pack(*request)
+        self._owed += 1
+        if len(self._unsent) >= ASK_AT_ONCE * REQUEST.size:
+            self._send()
+
+    def _send(self) -> None:
+        if not self._unsent:
+            return
         try:
-            os.write(self._requests, REQUEST.pack(*request))
+            os.write(self._requests, self._unsent)  # far below what a pipe takes at once
         except OSError as error:
             raise self._gone() from error
+        self._unsent.clear()
 
-    def _take_replies(self, *, wait: bool) -> None:
+    def _take_replies(self) -> None:
+        """Wait for replies, take all that are there.  Raises CkptfsError."""
         if self.is_gone:
             raise self._gone()
-        while wait or self._poll.poll(0):
-            wait = False
-            replies = os.read(self._replies, REPLIES_AT_ONCE * REPLY.size)
-            if not replies:
-                raise self._gone()
-            for slot, stream, digest in REPLY.iter_unpack(replies):
-                self._take(slot, stream, digest)
+        self._send()
+        replies = os.read(self._replies, REPLIES_AT_ONCE * REPLY.size)
+        if not replies:
+            raise self._gone()
+        for slot, stream, digest in REPLY.iter_unpack(replies):
+            self._owed -= 1
+            self._take(slot, stream, digest)
 
     def _take(self, slot: int, stream: int, digest: bytes) -> None:
         if slot == NO_SLOT and stream in self._unwanted:
@@ -147,11 +166,22 @@ class HashRing:
         if slot == NO_SLOT:
             self._ended[stream] = digest
             return
-        pending = self._pending.popleft()
-        pages = page_count(pending.size)
-        rows = self._blocks[slot][: pages * PAGE].reshape(pages, PAGE)
-        pending.done([rows], digest, self._hashes[slot][:pages])
-        self._free.append(slot)
+        self._answered.append((self._pending.popleft(), digest))
+
+    def _hand_out(self) -> None:
+        """Call *done* for what is answered, once for blocks in a row of one file."""
+        answered, self._answered = self._answered, []
+        for _, group in itertools.groupby(answered, lambda entry: entry[0].stream):
+            blocks = list(group)
+            rows: list[U8] = []
+            hashes: list[U64] = []
+            for pending, _ in blocks:
+                pages = page_count(pending.size)
+                rows.append(self._blocks[pending.slot][: pages * PAGE].reshape(pages, PAGE))
+                hashes.append(self._hashes[pending.slot][:pages])
+            digests = [digest for _, digest in blocks]
+            blocks[0][0].done(rows, digests, np.concatenate(hashes))
+            self._free.extend(pending.slot for pending, _ in blocks)
 
     def _gone(self) -> CkptfsError:
         self.is_gone = True
@@ -241,6 +271,8 @@ class RingHashing:
         if self._bound is not None:
             for stream in self._asked:
                 self._bound.forget(stream)
+            with contextlib.suppress(CkptfsError):
+                self._bound.drain()  # what is in the ring holds on to the version
         self._asked.clear()
         self._small.clear()
 

@@ -17,9 +17,9 @@ import numpy as np
 
 from .pages import PAGE, U8, U64, block_digest, hash_pages, page_count
 
-# Rows of 4096 bytes (the last filled up with zeros), digest of the block, one hash per row; rows
-# and hashes are good until it returns.
-Done = Callable[[Sequence[U8], bytes, U64], None]
+# Blocks in a row of one stream: rows of 4096 bytes (the last filled up with zeros), one digest per
+# block, one hash per row; rows and hashes are good until it returns.
+Done = Callable[[Sequence[U8], Sequence[bytes], U64], None]
 
 
 class Hashing(Protocol):
@@ -40,8 +40,9 @@ class Hashing(Protocol):
     def block(self, stream: int, parts: Sequence[memoryview], done: Done) -> None:
         """Take a block of at most 1 MiB, which may lie in several parts; none is kept.
 
-        *done* is called from here or from a later call, once, and must not raise: the call may be
-        one for another version.  Raises CkptfsError; *done* is not called any more then.
+        *done* is called from here or from a later call, once, for this block alone or for several
+        of the stream (then that of the first), and must not raise: the call may be one for another
+        version.  Raises CkptfsError; *done* is not called any more then.
         """
         ...
 
@@ -70,7 +71,7 @@ def hash_here(parts: Sequence[memoryview], seed: int, done: Done) -> bytes:
     """Hash one block in the calling thread; return its digest."""
     rows, digest = as_rows(parts), block_digest(*parts)
     hashes = [hash_pages(part.data.cast("B"), seed) for part in rows]
-    done(rows, digest, hashes[0] if len(hashes) == 1 else np.concatenate(hashes))
+    done(rows, [digest], hashes[0] if len(hashes) == 1 else np.concatenate(hashes))
     return digest
 
 

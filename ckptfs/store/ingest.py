@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Literal
 
 import trio
@@ -31,6 +32,7 @@ SMALL_MAX = 4 << 20  # bytes of a file that is kept in memory until the commit
 BUFFERED_MAX = 64 << 20  # bytes of all such files of a version; beyond, they stream at once
 FILES_MAX = 100_000  # of one version: a tree of 10 000 processes has about 100 000 images
 SIZE_MAX = 1 << 46  # bytes of one file
+FEED_AT_ONCE = 4 << 20  # bytes handed to the hashing thread together: to wake it costs 50 us
 
 
 class StagedFile:
@@ -87,7 +89,8 @@ class StagedFile:
             return
         if size == 0:
             self._ingest.unbuffer(self)
-            self.buffer, self.stream, self.size_bytes = bytearray(), None, 0
+            self._ingest.restart(self)
+            self.buffer, self.size_bytes = bytearray(), 0
         elif self.buffer is not None and self._ingest.may_buffer(self, size):
             self._ingest.buffered_bytes += size - len(self.buffer)
             self.buffer[size:] = bytes(max(0, size - len(self.buffer)))
@@ -136,6 +139,8 @@ class VersionIngest:
         self._refuse, self._ended = refuse, ended
         self._files: dict[UnitName, dict[str, StagedFile]] = {}
         self._names = 0  # files, in all units
+        self._held: list[tuple[StagedFile, bytes | bytearray]] = []  # not yet handed on
+        self._held_bytes = 0
         self._taken = 0
         self._state: Literal["open", "sealed", "gone"] = "open"
         self._finishing = trio.Lock()
@@ -220,12 +225,27 @@ class VersionIngest:
     def feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         """Queue bytes of a streamed file."""
         self.flow.take(len(data))
-        self._hashing.submit(lambda: self._hash(file, data))
+        self._held.append((file, data))
+        self._held_bytes += len(data)
+        if self._held_bytes >= FEED_AT_ONCE:
+            self._hand_on()
 
-    # -- the hashing thread ---------------------------------------------------
+    def restart(self, file: StagedFile) -> None:
+        """Have what was queued of *file* so far forgotten, in its turn."""
+        if file.buffer is None:
+            self._queue(lambda: self._forget(file))
+
+    def _hand_on(self) -> None:
+        held, self._held, self._held_bytes = self._held, [], 0
+        if held:
+            self._hashing.submit(lambda: self._hash(held))
 
     def _queue(self, step: Callable[[], None]) -> None:
+        """Have the hashing thread do *step* after all that was fed so far."""
+        self._hand_on()
         self._hashing.submit(lambda: self._guard(step))
+
+    # -- the hashing thread ---------------------------------------------------
 
     def _guard(self, step: Callable[[], None]) -> None:
         try:
@@ -247,14 +267,20 @@ class VersionIngest:
     def _stream(self, file: StagedFile) -> FileStream:
         return FileStream(self._dedup, self._hasher, file.unit, file.name, self._guard)
 
-    def _hash(self, file: StagedFile, data: bytes | bytearray) -> None:
-        self._guard(lambda: self._feed(file, data))
-        self.flow.done(len(data))
+    def _hash(self, held: list[tuple[StagedFile, bytes | bytearray]]) -> None:
+        held.reverse()
+        while held:  # each is let go of once it is done
+            file, data = held.pop()
+            self._guard(partial(self._feed, file, data))
+            self.flow.done(len(data))
 
     def _feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         if file.stream is None:
             file.stream = self._stream(file)
         file.stream.feed(data)
+
+    def _forget(self, file: StagedFile) -> None:
+        file.stream = None
 
     def _finish_file(self, file: StagedFile, stored: list[StoredFile]) -> None:
         if file.buffer is not None:
@@ -317,6 +343,7 @@ class VersionIngest:
     def _drained(self) -> threading.Event:
         """Return an event that is set when everything queued so far is through both threads."""
         event = threading.Event()
+        self._hand_on()
         self._hashing.submit(self._hasher.forget)
         self._hashing.submit(lambda: self._writing.submit(event.set))
         return event

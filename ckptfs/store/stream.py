@@ -118,11 +118,11 @@ class FileStream:
         self._parts, self._rest, self._have = [], bytearray(), 0
         self._hashing.block(self._stream, parts, self._hashed)
 
-    def _hashed(self, rows: Sequence[U8], digest: bytes, hashes: U64) -> None:
-        self._guard(lambda: self._place(rows, digest, hashes))
+    def _hashed(self, rows: Sequence[U8], digests: Sequence[bytes], hashes: U64) -> None:
+        self._guard(lambda: self._place(rows, digests, hashes))
 
-    def _place(self, rows: Sequence[U8], digest: bytes, hashes: U64) -> None:
-        """Place the pages of one block.  The last page is filled up with zeros."""
+    def _place(self, rows: Sequence[U8], digests: Sequence[bytes], hashes: U64) -> None:
+        """Place the pages of blocks in a row.  The last page is filled up with zeros."""
         places = self._dedup.place(rows, hashes, self._before, self._rows.pages)
-        self._digests.append(digest)
+        self._digests += digests
         self._rows.append(hashes, places)

@@ -12,7 +12,7 @@ import pytest
 from ckptfs.errors import CkptfsError
 from ckptfs.store.hash_ring import HERE_MAX, SLOTS, HashWorker, RingHashing
 from ckptfs.store.hashing import HereHashing
-from ckptfs.store.pages import BLOCK, PAGE, hash_pages
+from ckptfs.store.pages import BLOCK, BLOCK_PAGES, PAGE, hash_pages
 
 pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
 
@@ -37,9 +37,13 @@ class Book:
     def __init__(self):
         self.blocks = []
 
-    def __call__(self, rows, digest, hashes):
+    def __call__(self, rows, digests, hashes):
         data = b"".join(part.tobytes() for part in rows)
-        self.blocks.append((data, digest, hashes.tolist()))
+        assert len(data) == PAGE * len(hashes)
+        for number, digest in enumerate(digests):
+            block = data[number * BLOCK : (number + 1) * BLOCK]
+            mine = hashes[number * BLOCK_PAGES : (number + 1) * BLOCK_PAGES]
+            self.blocks.append((block, digest, mine.tolist()))
 
 
 def noise(size):

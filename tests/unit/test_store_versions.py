@@ -266,6 +266,24 @@ def test_a_large_file_is_only_appended_to(store):
     trio.run(main)
 
 
+def test_a_large_file_that_is_begun_again_holds_nothing_of_before(store):
+    again = noise(6 * MIB, 7)
+
+    async def main():
+        ingest = store.begin(JOB, Version(1), expect_bytes=0)
+        file = ingest.create(UNIT, "pages-1.img")
+        for n in range(7):  # some of it is queued still, some of it in work
+            file.write(n * MIB, noise(MIB, n))
+        file.truncate(0)
+        for at in range(0, len(again), MIB):
+            file.write(at, again[at : at + MIB])
+        head = await ingest.commit(draft())
+        assert head.logical_bytes == len(again)
+        assert await load(store, "pages-1.img") == again
+
+    trio.run(main)
+
+
 @pytest.mark.parametrize(
     "name", ["", ".", "..", "a/b", "../x", "files/", "files/a/b", "a\n", "x" * 256, "a\0"]
 )
