@@ -14,7 +14,7 @@ import trio.testing
 from ckptfs.errors import NotFound
 from ckptfs.ids import JobId, Version
 from ckptfs.model import Initiator, Purpose
-from ckptfs.store import counting
+from ckptfs.store import counting, layout
 from ckptfs.store.counting import ObjectCount
 from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
@@ -183,11 +183,17 @@ def test_usage_is_what_a_walk_finds_whatever_happens(store, tmp_path):
 
 
 class Slow(Syscalls):
-    """A disk that lists packs when it may."""
+    """A disk that lists packs, and reads heads, when it may."""
 
     def __init__(self):
-        self.may_list = threading.Event()
+        self.may_list, self.may_read = threading.Event(), threading.Event()
         self.may_list.set()
+        self.may_read.set()
+
+    def read_file(self, path, limit):
+        if path.parent.name == JOB:
+            self.may_read.wait()
+        return super().read_file(path, limit)
 
     def scan(self, path):
         if path.name == "packs":
@@ -202,20 +208,24 @@ def test_nobody_waits_while_the_store_is_counted(store, tmp_path):
         for version in (1, 2, 3):
             await save(store, {"pages": noise(MIB, seed=version)}, version=version)
         store.close()
+        (tmp_path / "store" / layout.HEAD_INDEX).unlink()
         slow = Slow()
         again = open_store(tmp_path / "store", create=False, calls=slow)
         try:
             async with trio.open_nursery() as nursery:
                 slow.may_list.clear()
+                slow.may_read.clear()
                 nursery.start_soon(again.count)
                 await trio.testing.wait_all_tasks_blocked()
                 assert again.usage().is_counting
                 assert not again.is_counted()
+                slow.may_read.set()
+                await again.wait_counted()  # for the heads alone: charges need no more
+                assert again.is_counted()
+                assert again.usage().is_counting
                 again.remove(JOB, Version(2))
                 await save(again, {"pages": noise(MIB, seed=4)}, version=4)
                 slow.may_list.set()
-                await again.wait_counted()
-                assert again.is_counted()
             usage = again.usage()
             assert again.totals(JOB) == {USERS: (3, 3 * MIB)}
             assert not usage.is_counting
@@ -223,6 +233,7 @@ def test_nobody_waits_while_the_store_is_counted(store, tmp_path):
             assert (usage.packs, usage.stored_bytes) == walked(tmp_path / "store")
         finally:
             slow.may_list.set()
+            slow.may_read.set()
             again.close()
 
     trio.run(main)
