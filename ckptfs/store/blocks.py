@@ -45,6 +45,14 @@ class PackFile:
         if got != len(buffer):
             raise Corrupt("a pack is shorter than its manifest says")
 
+    def is_cached(self, page: int) -> bool:
+        """Whether a page can be read without waiting for the disk, as far as the kernel says."""
+        return self._calls.is_cached(self.fd, page * PAGE)
+
+    def want(self, first_page: int, last_page: int) -> None:
+        """Have the kernel begin to read these pages.  Raises OSError."""
+        self._calls.want_cached(self.fd, first_page * PAGE, (last_page + 1 - first_page) * PAGE)
+
     def bad_regions(self, first_page: int, last_page: int) -> bool:
         """Whether a region that holds these pages fails its checksum.  Raises Corrupt."""
         for region in range(first_page * PAGE // REGION, last_page * PAGE // REGION + 1):
@@ -146,6 +154,23 @@ class BlockLoader:
             if rescued is None:
                 raise
             return rescued
+
+    def prime(self, manifest: Manifest, file: ManifestFile, block: int) -> None:
+        """Have the kernel begin to read what a block is made of.  Raises Corrupt, OSError.
+
+        Where its first and last page are in the page cache already, so is all as a rule.
+        """
+        places = self._places(file, block)
+        ends = [int(place) for place in (places.min(), places.max()) if place]
+        packs = [self._packs.get(manifest.packs[place // PACK_PAGES]) for place in ends]
+        there = zip(packs, ends, strict=True)
+        if all(pack.is_cached(place % PACK_PAGES) for pack, place in there):
+            return
+        for run in split_reads(sort_places(places)):
+            if len(run):
+                first, last = int(run[0]), int(run[-1])
+                pack = self._packs.get(manifest.packs[first // PACK_PAGES])
+                pack.want(first % PACK_PAGES, last % PACK_PAGES)
 
     def suspects(self, manifest: Manifest, file: ManifestFile, block: int) -> list[str]:
         """Return the packs of a bad block that fail their own checksums, or are missing."""

@@ -7,9 +7,10 @@ A sequential reader finds the next blocks under way already.
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Container, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -35,6 +36,8 @@ class BlockCache:
         self._loader, self._ring = loader, ring
         self._pool = ThreadPoolExecutor(LOADERS, thread_name_prefix="ckptfs-read")
         self._blocks: OrderedDict[Key, Future[memoryview]] = OrderedDict()
+        self._noted: tuple[tuple[str, set[tuple[int, int]]], ...] = ()  # manifest, its blocks
+        self._lock = threading.Lock()  # of _noted
 
     def request(self, manifest: Manifest, index: int, block: int) -> Future[memoryview]:
         """Return the block, loaded or on its way.  One that failed is loaded anew."""
@@ -44,10 +47,30 @@ class BlockCache:
             future.done() and (future.cancelled() or future.exception() is not None)
         ):
             self._blocks[key] = future = self._begin(manifest, index, block)
+            if self._noted:
+                future.add_done_callback(partial(self._note, key))
             while len(self._blocks) > CACHED_BLOCKS:
                 self._blocks.popitem(last=False)[1].cancel()
         self._blocks.move_to_end(key)
         return future
+
+    @contextlib.contextmanager
+    def noting(self, manifest_id: str) -> Generator[Container[tuple[int, int]]]:
+        """Note which (file, block) are loaded and proved for readers from now on.  Any thread."""
+        noted: set[tuple[int, int]] = set()
+        with self._lock:
+            self._noted = (*self._noted, (manifest_id, noted))
+        try:
+            yield noted
+        finally:
+            with self._lock:
+                self._noted = tuple(entry for entry in self._noted if entry[1] is not noted)
+
+    def _note(self, key: Key, future: Future[memoryview]) -> None:
+        if not future.cancelled() and future.exception() is None:
+            for manifest, noted in self._noted:
+                if manifest == key[0]:
+                    noted.add(key[1:])
 
     def _begin(self, manifest: Manifest, index: int, block: int) -> Future[memoryview]:
         file = manifest.files[index]

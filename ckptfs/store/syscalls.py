@@ -81,6 +81,17 @@ class Syscalls:
         """Ask the kernel to drop cached pages, so that the next read asks the disk."""
         os.posix_fadvise(fd, offset, size, os.POSIX_FADV_DONTNEED)
 
+    def want_cached(self, fd: int, offset: int, size: int) -> None:
+        """Ask the kernel to begin to read, without waiting for it."""
+        os.posix_fadvise(fd, offset, size, os.POSIX_FADV_WILLNEED)
+
+    def is_cached(self, fd: int, offset: int) -> bool:
+        """Whether the byte at *offset* can be read without waiting for the disk."""
+        try:
+            return bool(os.preadv(fd, [bytearray(1)], offset, os.RWF_NOWAIT))
+        except OSError:  # EAGAIN: not cached; else a file system that cannot say
+            return False
+
     def fsync(self, fd: int) -> None:
         """Make a file durable."""
         os.fsync(fd)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Container
+from contextlib import AbstractContextManager
 from functools import partial
 
 import trio
@@ -19,6 +20,8 @@ from .proving import Proof
 from .verification import verify_files
 from .versions import Versions
 
+# a manifest's id → while it is open, the (file, block) that were proved for readers
+Noting = Callable[[str], AbstractContextManager[Container[tuple[int, int]]]]
 VERIFIERS = 1  # verifications and sums at the same time: each takes a core
 
 
@@ -29,8 +32,11 @@ def _forget(_: float) -> None:
 class Verifier:
     """The passes of one store.  Trio thread but for the passes themselves."""
 
-    def __init__(self, versions: Versions, loader: BlockLoader, damage: DamageBook) -> None:
+    def __init__(
+        self, versions: Versions, loader: BlockLoader, damage: DamageBook, noting: Noting
+    ) -> None:
         self._versions, self._loader, self._damage = versions, loader, damage
+        self._noting = noting
         self._progress: dict[tuple[JobId, Version], float] = {}
         self.turns = trio.CapacityLimiter(VERIFIERS)
 
@@ -97,8 +103,16 @@ class Verifier:
     ) -> list[Damage]:
         def run(head: Head, manifest: Manifest) -> list[Damage]:
             suspect = partial(self._suspect, job, version)
-            proof = Proof(head, manifest, self._loader, progress=progress, suspect=suspect)
-            return proof.run(trio.from_thread.check_cancelled, up_to_bytes=up_to_bytes)
+            with self._noting(manifest.manifest_id) as noted:
+                proof = Proof(
+                    head,
+                    manifest,
+                    self._loader,
+                    progress=progress,
+                    suspect=suspect,
+                    noted=noted,
+                )
+                return proof.run(trio.from_thread.check_cancelled, up_to_bytes=up_to_bytes)
 
         return self._with_manifest(job, version, run)
 

@@ -21,7 +21,7 @@ CHANGING = frozenset(
 )
 UNNAMED = frozenset({"open_unnamed", "park"})  # files that a crash leaves nothing of
 READING = frozenset({"open_read", "pread_into", "read_file", "scan", "free_and_total"})
-NEUTRAL = frozenset({"close", "forget_cache"})
+NEUTRAL = frozenset({"close", "forget_cache", "want_cached", "is_cached"})
 PARTS = frozenset({"write_some", "read_some"})  # what pwrite and pread_into are made of
 
 

@@ -14,17 +14,19 @@ import pytest
 import trio
 
 from ckptfs.errors import Corrupt
+from ckptfs.model import FileEntry
 from ckptfs.store.blocks import BlockLoader, PackFiles
 from ckptfs.store.index import PACK_PAGES
 from ckptfs.store.manifest import decode_manifest
 from ckptfs.store.pages import block_digest
+from ckptfs.store.proving import Proof
 from ckptfs.store.read_ring import QUEUE, SLOTS, ReadRing
 from ckptfs.store.read_worker import split_runs
 from ckptfs.store.reader import BlockCache, FileReader
 from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
 from ckptfs.store.volume import LocalVolume
-from tests.store_kit import MIB, PAGE, dirtied, load, noise, save
+from tests.store_kit import MIB, PAGE, UNIT, dirtied, draft, load, noise, save
 
 BIG = noise(12 * MIB + 5000)
 BIG = BIG[: 3 * MIB] + bytes(40 * PAGE) + BIG[: 2 * MIB] + BIG[3 * MIB + 40 * PAGE + 2 * MIB :]
@@ -261,6 +263,7 @@ def test_a_damaged_block_is_never_given_out(written, tmp_path):
 
     trio.run(main)
     kit.cache.close()
+    shutil.rmtree(tmp_path / "store")
 
 
 def test_the_service_reads_with_a_worker_that_ends_with_it(tmp_path):
@@ -279,3 +282,83 @@ def test_the_service_reads_with_a_worker_that_ends_with_it(tmp_path):
     store.close()
     with pytest.raises(ProcessLookupError):
         os.kill(worker, 0)
+
+
+def test_what_readers_had_loaded_is_noted_from_then_on(kit):
+    async def main():
+        reader = kit.reader()
+        await reader.read(9 * MIB, 10)
+        noting = kit.cache.noting
+        with noting(kit.manifest.manifest_id) as noted, noting("another") as others:
+            await reader.read(9 * MIB, 10)  # lies there since before
+            assert (0, 9) not in noted
+            await reader.read(2 * MIB, 10)
+            assert (0, 2) in noted
+            assert (0, 2) not in others
+        await reader.read(5 * MIB, 10)
+        assert (0, 5) not in noted
+
+    trio.run(main)
+
+
+class Wanting(Syscalls):
+    """What the kernel is asked to read beforehand; whether it has it is said here."""
+
+    def __init__(self):
+        self.cached, self.wanted = False, []
+
+    def is_cached(self, fd, offset):
+        return self.cached
+
+    def want_cached(self, fd, offset, size):
+        self.wanted += range(offset // PAGE, (offset + size) // PAGE)
+
+
+def test_a_block_is_asked_for_beforehand_unless_it_is_in_the_page_cache(written):
+    directory, manifest, _ = written
+    calls = Wanting()
+    loader = BlockLoader(PackFiles(LocalVolume(directory, calls), calls))
+    for block in range(13):
+        calls.wanted.clear()
+        loader.prime(manifest, manifest.files[0], block)
+        places = manifest.files[0].places[block * 256 : (block + 1) * 256]
+        assert set(places[places != 0] % PACK_PAGES) <= set(calls.wanted)
+    calls.wanted.clear()
+    calls.cached = True
+    loader.prime(manifest, manifest.files[0], 0)
+    assert calls.wanted == []
+
+
+def test_a_proof_leaves_out_what_was_noted(written):
+    manifest = written[1]
+    file = manifest.files[0]
+    entry = FileEntry(
+        UNIT, file.name, file.size_bytes, file.blake3.hex(), f"{manifest.manifest_id}:0"
+    )
+    head = replace(draft(), files=(entry,))
+
+    def prove(noted):
+        proof = Proof(
+            head,
+            manifest,
+            BlockLoader(Gone()),
+            progress=shares.append,
+            suspect=lambda _: None,
+            noted=noted,
+        )
+        return [damage.block for damage in proof.run(lambda: None, up_to_bytes=1 << 40)]
+
+    shares = []
+    assert prove({(0, block) for block in range(13)} - {(0, 4), (0, 11)}) == [4, 11]
+    assert shares[-1] == 1.0
+    assert prove(set()) == list(range(13))
+
+
+class Gone:
+    """No pack is there."""
+
+    def get(self, pack_id):
+        raise Corrupt("it is not there")
+
+    def drop(self, pack_id):
+        assert pack_id
