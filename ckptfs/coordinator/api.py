@@ -101,6 +101,7 @@ class Job:
     keep_user_bytes: int = 0  # space that the user provides; 0: as much as there is
     replication: int = 1  # copies in as many failure domains
     min_level: int = 1  # of them before a checkpoint is called complete
+    reached: int = 0  # newest version known to have had so many, 0: none; outlives volumes
     highest_version: int = 0  # ever assigned
     versions: list[Version] = field(default_factory=list[Version])  # committed, ascending
     events: dict[str, int] = field(default_factory=lambda: dict.fromkeys(JOB_EVENTS, 0))

@@ -5,7 +5,8 @@ hands, nothing that is still to do (hashing, packs, fsyncs, the head) needs the
 job to stand still, and what was saved is the state in which every unit stood
 still together, whenever it becomes visible.  A commit that fails then costs the
 version and nothing else.  A suspension keeps the other order, commit, then end:
-its units run on nowhere else, so the version must be safe first.
+its units run on nowhere else, so the version must be safe first, and as safe as
+the job's `min_level` asks for: too few copies in time, and the job goes on.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class CheckpointPhase(enum.StrEnum):
     STOPPING = "stopping"
     SAVING = "saving"
     COMMITTING = "committing"
+    COPYING = "copying"
     RESUMING = "resuming"
     ENDING = "ending"
     ABORTING = "aborting"
@@ -48,7 +50,8 @@ CHECKPOINT: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
 SUSPENSION: Final[Mapping[CheckpointPhase, Barrier[CheckpointPhase]]] = {
     **{phase: row for phase, row in CHECKPOINT.items() if phase is not _P.RESUMING},
     _P.SAVING: Barrier(Event.SAVED, _P.COMMITTING, Order.COMMIT, *_ABORT),
-    _P.COMMITTING: Barrier(Event.COMMITTED, _P.ENDING, Order.KILL, *_ABORT, central=True),
+    _P.COMMITTING: Barrier(Event.COMMITTED, _P.COPYING, Order.AWAIT_COPIES, *_ABORT, central=True),
+    _P.COPYING: Barrier(Event.COPIED, _P.ENDING, Order.KILL, *_ABORT, central=True),
     _P.ENDING: Barrier(Event.KILLED, _P.COMPLETE, None),
 }
 

@@ -21,7 +21,7 @@ from ..node.api import Prepared
 from ..security import access
 from ..translib.api import Capability
 from .api import NO_VERSION, CheckpointRequest, Job, Outcome
-from .awaiting import COPYING, await_copies, has_enough
+from .awaiting import COPYING, await_copies, give_up, has_enough
 from .charging import Charging
 from .checkpoint import CheckpointPhase, checkpoint_machine
 from .driver import INTERRUPTED, KILLED, Journal, drive
@@ -232,7 +232,9 @@ class Checkpoints:
         done = head.logical_bytes
         outcome = Outcome(saving.version, "complete", done_bytes=done, total_bytes=done)
         job.checkpoint = outcome
-        if has_enough(parts, job, outcome):
+        if saving.uncopied:
+            give_up(parts, job, outcome, saving.uncopied)
+        elif has_enough(parts, job, outcome):
             job.events["complete"] += 1
         else:
             outcome.word = COPYING

@@ -149,12 +149,14 @@ class Control:
         self._charging.require_copies(job, level)
         if min_level is not None and not 1 <= min_level <= level:
             raise OutOfRange(f"min is 1 to {level}, the copies wanted, not {min_level}")
-        former = job.replication, job.min_level
+        former = job.replication, job.min_level, job.reached
         job.replication, job.min_level = level, min_level or min(job.min_level, level)
+        if job.min_level > former[1]:
+            job.reached = 0  # of the lower level
         try:
             self._save(job)
         except CkptfsError:
-            job.replication, job.min_level = former
+            job.replication, job.min_level, job.reached = former
             raise
 
     def pin(self, job_id: JobId, version: Version, caller: Caller, on: bool) -> None:

@@ -40,6 +40,7 @@ class Operation:
     version: Version | None = None  # in use: neither removed nor collected
     scope: trio.CancelScope = field(default_factory=trio.CancelScope)
     kill_wanted: bool = False  # somebody asked for a kill meanwhile
+    is_aside: bool = False  # it waits for copies, so copying goes on
     charge_bytes: int = 0  # what the version in work may come to be charged to the owner
 
 
@@ -120,6 +121,15 @@ class Registry:
         operation = Operation(verb, record.state, record.reason, record.exit)
         self.operations[job] = operation
         return operation
+
+    def stand_aside(self, job: JobId) -> None:
+        """Let copying go on during an operation that waits for it."""
+        self.operations[job].is_aside = True
+        self.changed(job)
+
+    def is_in_the_way(self) -> bool:
+        """Whether an operation is under way that copying gives way to."""
+        return any(not operation.is_aside for operation in self.operations.values())
 
     def release(self, job: JobId) -> None:
         """Give the lock back and tell everybody how it ended.  Harmless when repeated."""
@@ -243,6 +253,7 @@ class Registry:
             keep_user_bytes=job.keep_user_bytes,
             replication=job.replication,
             min_level=job.min_level,
+            reached=job.reached,
             protocol=job.protocol,
             exit_code=ended.code if ended else None,
             exit_signal=ended.signal if ended else 0,

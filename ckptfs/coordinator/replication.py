@@ -19,6 +19,7 @@ from ..security.access import ROOT_UID
 from ..store.copies_api import VolumeStatus
 from ..store.copies_plan import Key
 from ..store.copies_record import PLAIN
+from .awaiting import note_reached
 from .lost_heads import lost_sentence, take_in
 from .parts import Parts
 
@@ -39,6 +40,7 @@ class Replication:
         parts.registry.subscribe(self._noticed)
 
     def _noticed(self, _job: JobId | None, version: Version | None) -> None:
+        self._released.set()  # an operation may have stood aside
         if version is not None:
             self._wanted.set()
 
@@ -153,6 +155,7 @@ class Replication:
         if not await self._copies.round(self.levels(), self._pace):
             return
         for job in list(registry.jobs.values()):
+            note_reached(self._parts, job)
             for version in job.versions:
                 registry.changed(job.id, version)
         back = take_in(self._parts, lost)
@@ -174,7 +177,7 @@ class Replication:
 
     async def _pace(self, _size: int) -> None:
         """Return when bytes may be moved: never while a checkpoint or restart is under way."""
-        while self._parts.registry.operations:
+        while self._parts.registry.is_in_the_way():
             self._released = trio.Event()
             await self._released.wait()
         await trio.lowlevel.checkpoint()

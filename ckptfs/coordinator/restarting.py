@@ -23,7 +23,7 @@ from .rebuilding import Rebuilding
 from .registry import Incarnation, Operation
 from .restart import RestartPhase, restart_machine
 from .supervision import Supervision
-from .versions import latest
+from .versions import latest, newest
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class Restarts:
         access.require(caller, job.spec.owner, verb, job_id)
         if (verb, job.state) in ALREADY and job_id not in registry.operations:
             return job_id, job.restart.version if job.restart else NO_VERSION
-        version = self._choose(job, request)
+        version = self._choose(job, request, verb)
         refused = refusal("clone" if request.as_clone else verb, job_id, job.state)
         if refused:
             raise refused
@@ -71,10 +71,12 @@ class Restarts:
         )
         return rebuilding.job.id, version
 
-    def _choose(self, job: Job, request: RestartRequest) -> Version:
+    def _choose(self, job: Job, request: RestartRequest, verb: str) -> Version:
         version = request.version
-        if version is None:
-            version = latest(self._parts.store, job)
+        if version is None and verb == "resume":  # where it was suspended, whatever copies that has
+            version = newest(self._parts.store, job)
+        elif version is None:
+            version = latest(self._parts.store, self._parts.copies, job)
         if version is None:
             raise NotFound(f"{job.id} has no restartable version")
         if version not in job.versions:

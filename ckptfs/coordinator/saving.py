@@ -12,12 +12,13 @@ from dataclasses import dataclass, field
 import trio
 
 from ..catalog import jobs as catalog_jobs
-from ..errors import Busy, CkptfsError, NoSuchProcess
+from ..errors import Busy, CkptfsError, NoSuchProcess, TimedOut
 from ..ids import UnitName, Version
-from ..model import Head, OpenFile, UnitFacts
+from ..model import Head, OpenFile, Purpose, UnitFacts
 from ..node.api import Prepared, UnitPort
 from ..store.api import Ingest
 from .api import CheckpointRequest, Job
+from .awaiting import COPYING, has_enough, note_reached, sentence, wait_for_copies
 from .cpx import JOB_DOCUMENT, UNIT_DOCUMENT, render_job, render_unit
 from .driver import Action
 from .events import Event, Order
@@ -27,6 +28,7 @@ from .parts import Parts, staging_name
 log = logging.getLogger(__name__)
 THAW_RETRY_S = 0.1
 PROGRESS_S = 0.2
+GIVE_UP_S = 10.0  # for whoever waits for copies to give up by itself, with its sentence
 
 
 @dataclass(slots=True)
@@ -51,6 +53,7 @@ class Saving:
     frozen_at_s: float | None = None  # first order to freeze
     thawed_at_s: float | None = None  # last thaw
     stood_ns: int = 0  # epoch, when every unit stood still
+    uncopied: str = ""  # sentence: why a suspension let the job go on after its commit
     head: Head | None = None  # set: the version is committed and visible
     survivors: frozenset[UnitName] = frozenset()  # did not answer the last order
 
@@ -77,6 +80,9 @@ class Saving:
             Order.CHECKPOINT: Action(self.save, Event.SAVED, saving_s),
             # Not to be cancelled: only its end tells whether the version exists.
             Order.COMMIT: Action(self.commit, Event.COMMITTED, commit_s, shielded=True),
+            Order.AWAIT_COPIES: Action(
+                self.await_copies, Event.COPIED, limits.copying(self.expected_bytes) + GIVE_UP_S
+            ),
             Order.RESUME_CP: Action(self.resume, Event.RESUMED, limits.resume_s),
             Order.KILL: Action(self.kill, Event.KILLED, limits.kill_s),
         }
@@ -85,6 +91,8 @@ class Saving:
         """Freeze one unit; the lease outlasts every deadline that is still to come."""
         limits, expected = self.parts.deadlines, self.expected_bytes
         lease_s = limits.stop_s + limits.saving(expected) + limits.committing(expected)
+        if self.request.purpose is Purpose.SUSPEND and self.job.min_level > 1:
+            lease_s += limits.copying(expected) + GIVE_UP_S
         if self.frozen_at_s is None:
             self.frozen_at_s = trio.current_time()
         self.files[unit] = await self.ports[unit].stop(lease_s=lease_s)
@@ -118,6 +126,24 @@ class Saving:
             if self.version in self.parts.store.versions(self.job.id):
                 self._committed(self.parts.store.head(self.job.id, self.version))
             raise
+
+    async def await_copies(self, _service: UnitName) -> None:
+        """Return when a suspension may end its units: the version has copies enough.
+
+        Copying goes on meanwhile.  Raises TimedOut; then the job goes on, and the version stays.
+        """
+        outcome, parts, job = self.job.checkpoint, self.parts, self.job
+        if outcome is None or has_enough(parts, job, outcome):
+            return
+        parts.registry.stand_aside(job.id)
+        outcome.word = COPYING
+        seconds = parts.deadlines.copying(self.expected_bytes)
+        await wait_for_copies(parts, job, outcome, seconds)
+        if not has_enough(parts, job, outcome):
+            missing = sentence(parts, job, outcome, seconds)
+            self.uncopied = f"it was not suspended: {missing}; the job goes on"
+            raise TimedOut(self.uncopied)
+        note_reached(parts, job)
 
     async def resume(self, unit: UnitName) -> None:
         """Thaw one unit.  Fine when it was never frozen or has ended."""

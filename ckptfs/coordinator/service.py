@@ -162,8 +162,8 @@ class Coordinator:
         return self._parts.store.head(job, version)
 
     def latest(self, job: JobId) -> Version | None:
-        """Return the newest version without known damage."""
-        return versions.latest(self._parts.store, self.job(job))
+        """Return the newest version without known damage that has copies enough."""
+        return versions.latest(self._parts.store, self._parts.copies, self.job(job))
 
     def version_state(self, job: JobId, version: Version) -> str:
         """Return ``restartable``, ``replicating 1/3`` or ``damaged (…)``."""

@@ -71,6 +71,7 @@ def job_of(record: JobRecord, parts: Parts) -> Job:
         keep_user_bytes=record.keep_user_bytes,
         replication=record.replication,
         min_level=record.min_level,
+        reached=record.reached,
         highest_version=max([record.highest_version, *versions]),
         versions=versions,
         stdout=record.stdout,

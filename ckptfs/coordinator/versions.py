@@ -7,17 +7,32 @@ from collections.abc import Iterable, Sequence
 
 from ..ids import JobId, Version
 from ..store.api import Store
+from ..store.copies_api import CopiesPort
 from .api import Job
 
 NAMED_MAX = 20  # versions that one sentence names
 RESTARTABLE = "restartable"
 
 
-def latest(store: Store, job: Job) -> Version | None:
+def newest(store: Store, job: Job) -> Version | None:
     """Return the newest version of *job* with no known damage."""
     return next(
         (version for version in reversed(job.versions) if not store.damage(job.id, version)), None
     )
+
+
+def latest(store: Store, copies: CopiesPort, job: Job) -> Version | None:
+    """Return the newest undamaged version with as many copies as `min_level` asks for.
+
+    A version that once had them stays the latest when a volume goes away, or when the service
+    has not yet looked at its volumes.  Where none ever had them it is the newest undamaged one.
+    """
+    if job.min_level > 1:
+        for version in reversed(job.versions):
+            enough = version == job.reached or copies.count(job.id, version) >= job.min_level
+            if enough and not store.damage(job.id, version):
+                return version
+    return newest(store, job)
 
 
 def damaged(store: Store, jobs: Iterable[Job]) -> list[tuple[JobId, Version]]:

@@ -46,6 +46,7 @@ class JobRecord:
     stat: Mapping[str, int] = field(default_factory=dict[str, int])  # of the last operations
     replication: int = 1  # copies in as many failure domains
     min_level: int = 1  # of them before a checkpoint is called complete
+    reached: int = 0  # newest version known to have had so many, 0: none
 
 
 def render_record(record: JobRecord) -> bytes:
@@ -76,6 +77,7 @@ def _record(fields: dict[str, Any], jsdl: str) -> JobRecord:
     fields["units"] = {parse_unit_name(unit): node for unit, node in fields["units"].items()}
     for name in ("events", "stat"):  # records made before there were any have none
         fields[name] = {str(key): int(value) for key, value in fields.get(name, {}).items()}
+    fields["reached"] = int(fields.get("reached", 0))
     fields["spec"] = _spec(fields["spec"], jsdl)
     return JobRecord(**fields)
 

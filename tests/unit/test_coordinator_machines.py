@@ -82,9 +82,17 @@ def test_a_suspension_kills_instead_of_resuming():
     machine = checkpoint_machine(frozenset({ONE}), end=True)
     for event in (Event.PREPARED, Event.STOPPED, Event.SAVED):
         machine.handle(ONE, event)
-    assert machine.handle(SERVICE, Event.COMMITTED) is Order.KILL
+    assert machine.handle(SERVICE, Event.COMMITTED) is Order.AWAIT_COPIES
+    assert machine.handle(SERVICE, Event.COPIED) is Order.KILL
     machine.handle(ONE, Event.KILLED)
     assert machine.phase is CheckpointPhase.COMPLETE
+
+
+def test_a_suspension_without_copies_enough_resumes_all():
+    machine = at(SUSPENSION, CheckpointPhase.COPYING)
+    assert machine.handle(SERVICE, Event.FAILED, "copies are missing") is Order.RESUME_CP
+    assert (machine.phase, machine.reason) == (CheckpointPhase.ABORTING, "copies are missing")
+    assert at(SUSPENSION, CheckpointPhase.COPYING).abandon("interrupted") is Order.RESUME_CP
 
 
 @pytest.mark.parametrize("steps", [1, 2])
