@@ -5,4 +5,9 @@ import pytest
 # asserts in it are rewritten; the proof imports it before the system tests do
 pytest.register_assert_rewrite("tests.system.installation")
 
-pytest_plugins = ["tests.plugins.machine", "tests.plugins.leftovers", "tests.plugins.proof"]
+pytest_plugins = [
+    "tests.plugins.machine",
+    "tests.plugins.leftovers",
+    "tests.plugins.proof",
+    "tests.plugins.whole",
+]

@@ -157,6 +157,7 @@ async def test_a_version_that_the_store_has_lost_is_kept_elsewhere(world):
     assert f"{JOB}/1: not known to this store" in line
 
 
+@pytest.mark.wrong_store("a copied head is damaged")
 async def test_one_that_cannot_even_be_read_keeps_everything(world):
     world.store.close()
     (world.directory / "store" / "heads" / JOB / "1").unlink()

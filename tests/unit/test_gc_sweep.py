@@ -203,6 +203,7 @@ DOUBTS = {
 }
 
 
+@pytest.mark.wrong_store("most doubts are damage")
 @pytest.mark.parametrize("name", DOUBTS)
 @pytest.mark.slow
 async def test_in_doubt_nothing_is_deleted(world, autojump_clock, name):

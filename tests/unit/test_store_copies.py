@@ -140,6 +140,7 @@ async def test_a_lost_manifest_and_head_come_back(store, places):
         again.close()
 
 
+@pytest.mark.wrong_store("damaged, and so is the copy")
 async def test_without_a_good_copy_it_stays_an_error(store, places):
     await save(store, {"a": DATA})
     await store.copies.add(str(places / "b"))
@@ -151,6 +152,7 @@ async def test_without_a_good_copy_it_stays_an_error(store, places):
         await load(store, "a")
 
 
+@pytest.mark.wrong_store("damaged before it was copied")
 async def test_a_damaged_original_is_never_copied(store, places):
     await save(store, {"a": DATA})
     flip(packs_of(places / "store")[0])
@@ -280,6 +282,7 @@ async def test_a_crash_while_copying_leaves_nothing_that_counts(store, places):
         again.close()
 
 
+@pytest.mark.wrong_store("served from two volumes, mended by a later round")
 async def test_bad_pages_of_one_block_come_from_different_volumes(store, places):
     await save(store, {"a": DATA})
     changed = dirtied(DATA, 60, 3)

@@ -80,6 +80,7 @@ async def test_a_read_only_disk_still_counts_and_is_known_at_once(disk, tmp_path
 # -- who waits for a volume ----------------------------------------------------
 
 
+@pytest.mark.wrong_store("a manifest is gone; the next round brings it")
 async def test_a_damaged_manifest_is_asked_for_in_a_thread_and_nobody_else_waits(world):
     await world.fill("b")
     manifest = min((world.directory / "store").glob("manifests/??/*[0-9a-f]"))

@@ -62,6 +62,7 @@ def the(directory: Path, pattern: str) -> Path:
 # -- damage ------------------------------------------------------------------
 
 
+@pytest.mark.wrong_store("damaged")
 def test_a_flipped_byte_in_a_pack_is_never_read(tmp_path):
     make_store(tmp_path, FIRST)
     pack = the(tmp_path, "packs/??/*")
@@ -98,6 +99,7 @@ def test_a_flipped_byte_in_a_pack_is_never_read(tmp_path):
     assert (tmp_path / "packs/quarantine" / pack.name).exists()
 
 
+@pytest.mark.wrong_store("damaged")
 def test_quarantine_outlives_the_daemon(tmp_path):
     make_store(tmp_path, FIRST)
     flip(the(tmp_path, "packs/??/*"), 3 * MIB)
@@ -118,6 +120,7 @@ def test_quarantine_outlives_the_daemon(tmp_path):
     trio.run(heal)
 
 
+@pytest.mark.wrong_store("damaged")
 def test_what_a_restart_proves_first_names_every_bad_block_and_shuts_its_pack_away(tmp_path):
     make_store(tmp_path, FIRST)
     pack = the(tmp_path, "packs/??/*")
@@ -240,6 +243,7 @@ def test_a_byte_flipped_anywhere_is_noticed(tmp_path):
     assert check(tmp_path) == []
 
 
+@pytest.mark.wrong_store("objects are torn or gone")
 @pytest.mark.parametrize("content", [b"", b"torn"])
 @pytest.mark.parametrize(
     "pattern", ["packs/??/*", "manifests/??/*", "heads/*/1", "manifests/??/*.pages"]
@@ -268,6 +272,7 @@ def test_torn_files_do_not_keep_the_store_from_opening(tmp_path, pattern, conten
     assert list((tmp_path / "packs/open").iterdir()) == []
 
 
+@pytest.mark.wrong_store("a forged head")
 def test_a_head_moved_or_forged_is_no_head(tmp_path):
     make_store(tmp_path, FIRST)
     head = tmp_path / "heads" / JOB / "1"
@@ -283,6 +288,7 @@ def test_a_head_moved_or_forged_is_no_head(tmp_path):
     store.close()
 
 
+@pytest.mark.wrong_store("a pack is gone")
 def test_a_missing_pack_is_said(tmp_path):
     make_store(tmp_path, FIRST)
     the(tmp_path, "packs/??/*").unlink()

@@ -142,6 +142,7 @@ def test_without_a_good_index_every_head_is_read_and_the_index_made_anew(kept, h
     assert heads_read(kept) == []
 
 
+@pytest.mark.wrong_store("a head is damaged")
 def test_a_head_that_changed_is_read(kept):
     head = kept / layout.head_path(JOB, Version(2))
     document = bytearray(head.read_bytes())
@@ -160,6 +161,7 @@ def test_a_head_that_changed_is_read(kept):
         store.close()
 
 
+@pytest.mark.wrong_store("a head is damaged")
 def test_a_head_that_changes_while_the_store_is_open_is_not_vouched_for(kept):
     store = open_store(kept, create=False)
     assert store.account(JOB, Version(2)).logical_bytes == 8192

@@ -237,6 +237,7 @@ def test_a_worker_that_always_dies_is_left_alone(kit):
     trio.run(main)
 
 
+@pytest.mark.wrong_store("damaged")
 def test_a_damaged_block_is_never_given_out(written, tmp_path):
     """The worker's digest is not the manifest's: a thread tries again, and says what is wrong."""
     directory, manifest, data = written

@@ -105,6 +105,7 @@ def test_leftovers_page_tables_and_modes_are_mended(store):
     assert read(store, 2) == SECOND["pages-1.img"]
 
 
+@pytest.mark.wrong_store("a damaged pack stays")
 def test_a_damaged_version_is_named_and_stays_until_it_is_discarded(store):
     flip(pack_of_first(store), PAGE + 2 * MIB)
     outcome = mend(store)
@@ -124,6 +125,7 @@ def test_a_damaged_version_is_named_and_stays_until_it_is_discarded(store):
     assert len(list(store.glob(f"trash/*/{JOB}@1"))) == 1
 
 
+@pytest.mark.wrong_store("a head is altered")
 def test_an_altered_head_is_damage_not_garbage(store):
     flip(store / "heads" / JOB / "1", 200)
     outcome = mend(store)
@@ -197,6 +199,7 @@ def test_a_catalog_that_says_something_else_is_found_out(served, change, sentenc
     assert check_all(served, no_progress) == ([], [])
 
 
+@pytest.mark.wrong_store("a record does not parse")
 def test_a_record_that_cannot_be_read_is_told_of_and_kept(served):
     path = served / "jobs" / JOB / "job.json"
     path.write_bytes(b"{")
@@ -259,6 +262,7 @@ def test_what_is_removed_during_a_scrub_is_no_damage(store):
     trio.run(main)
 
 
+@pytest.mark.wrong_store("kept sums are of other bytes")
 def test_sums_of_other_bytes_are_found(store):
     async def main():
         opened = open_store(store, create=False)
@@ -292,6 +296,7 @@ def test_a_repair_forgets_damaged_sums(store):
     assert not kept.exists()
 
 
+@pytest.mark.wrong_store("a damaged pack stays")
 def test_the_commands_say_what_they_did(served, capsys):
     where = ["--store", str(served)]
     assert ckptfs(["check", *where]) == 0

@@ -123,6 +123,7 @@ async def test_a_reader_gets_good_bytes_and_the_store_is_mended(store, keys, pla
     assert store.copies.mended() == 1
 
 
+@pytest.mark.wrong_store("a pack is gone; the next round brings it")
 async def test_the_service_finds_it_sealed_again(store, keys, places):
     await copied(store, places, "encrypt")
     store.close()
@@ -170,6 +171,7 @@ async def test_who_has_no_key_gets_plain_copies_where_there_is_a_plain_volume(st
     assert len(store.copies.locked) == 1
 
 
+@pytest.mark.wrong_store("a pack is gone, and the key of its copy")
 async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, places):
     await copied(store, places, "encrypt")
     for path in (places / "store/keys/owners").iterdir():
@@ -252,6 +254,7 @@ async def test_the_scrub_finds_rotten_copies_without_a_key(store, keys, places):
     assert await scrub(10**18 + 2) == (4, 0)
 
 
+@pytest.mark.wrong_store("a pack is gone, and its copy is not it")
 async def test_swapped_copies_mend_nothing(store, keys, places):
     await copied(store, places, "encrypt")
     await save(store, {"a": noise(2 * MIB, 7)}, version=2)

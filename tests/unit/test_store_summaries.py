@@ -99,6 +99,7 @@ def test_it_is_known_after_a_restart_and_heads_are_told_without_reading_them(tmp
     without.close()
 
 
+@pytest.mark.wrong_store("a manifest is damaged")
 def test_a_version_whose_manifest_is_damaged_counts_nothing_and_holds_nobody_up(store, tmp_path):
     async def main():
         await save_versions(store, 3)
