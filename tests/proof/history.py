@@ -8,20 +8,24 @@ from __future__ import annotations
 import functools
 import shutil
 import threading
+from collections import Counter
 from collections.abc import Awaitable, Callable
+from typing import ClassVar
 
 import trio
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
 
 from ckptfs.ids import Version
 from ckptfs.store import layout
 from ckptfs.store.check import check
+from ckptfs.store.index import PACK_PAGES
 from ckptfs.store.manifest import manifest_packs
 
 from .calls import ProofCalls
 from .disk import Disk
 from .places import workplace
-from .world import GONE, LIVE, TRASH, A, B, Key, World, content, word_of
+from .world import GONE, LIVE, TRASH, A, B, Key, Shape, World, content, word_of
 
 MOST = 7  # versions that are visible at once: all are read after every step
 
@@ -71,7 +75,7 @@ def when(condition: Callable[[History], object]):
 class History(RuleBasedStateMachine):
     """A store, and beside it what must be true of it after every step."""
 
-    steps = 0  # in all machines of this process
+    did: ClassVar[Counter[str]] = Counter()  # steps by name, of all machines of this process
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,24 +108,45 @@ class History(RuleBasedStateMachine):
         self.reader = self.reading = self.ingest = self.writing = None
         self.world.close()
 
-    def _do(self, step: Callable[[], Awaitable[object]]):
-        """Run a step; remember where it began, for a loss of power in the middle of it."""
-        type(self).steps += 1
+    def _do(self, step: Callable[[], Awaitable[object]], name: str = ""):
+        """Run a step; remember where it began, for a loss of power in the middle of it.
+
+        *name*: as it is counted.
+        """
+        if name:
+            self.did[name] += 1
         self.began = len(self.calls.log)
         self.world.history = [(self.began, dict(self.world.spec.states))]
         return self.loop.run(step)
 
     # -- the beginning ------------------------------------------------------------
 
-    @initialize()
-    def make(self) -> None:
-        """Make the store."""
-        self.world = World(self.top)
+    @initialize(pack_pages=st.sampled_from([PACK_PAGES, 6]), is_filled=st.booleans())
+    def make(self, pack_pages, is_filled) -> None:
+        """Make the store; with small packs every version is in several.
+
+        *is_filled*: with versions, one in the trash, and a volume: else many steps have no object.
+        """
+        self.world = World(self.top, shape=Shape(pack_pages=pack_pages))
         self.began = 0
         self._record()
         self.world.directory.mkdir()
         self.disk = Disk.load(self.top)
         self._do(self._open)
+        if is_filled:
+            self._do(self._fill)
+            for key in self._live():
+                self._learn(key)
+
+    async def _fill(self) -> None:
+        for word in ("a1", "a2", "a3", "b1"):
+            await self.world.save(word)
+        self.next = {A: 4, B: 2}
+        self.volumes = ["b"]
+        (self.top / "b").mkdir(mode=0o755)
+        self.calls.log += [("mkdir", ("b",)), ("sync_directory", ("",))]
+        await self.world.add_volume("b")
+        self.world.remove("a2", trash_s=100)
 
     async def _open(self) -> None:
         self.world.open()

@@ -1,8 +1,8 @@
 """Random histories of a whole store, by Hypothesis, with everything held against a simple model.
 
-Steps: write, refuse, remove, bring back, pin, retain, collect, verify, damage, copy, drain, repair,
-lose power in the middle of the step before, be opened again.  After every step every version is
-read and the store is checked.
+Steps: write, refuse, remove, bring back, pin, retain, collect, verify, damage, copy, scrub copies,
+drain, restore, repair, lose power in the middle of the step before, be opened again.  After every
+step every version is read and the store is checked.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import errno
 import random
 import shutil
+from collections import Counter
 
 import hypothesis
 from hypothesis import strategies as st
@@ -21,7 +22,8 @@ from hypothesis.stateful import (
 from ckptfs.errors import Busy, CkptfsError, StoreFull
 from ckptfs.gc.decide import Candidate, JobFacts, Retention, decide
 from ckptfs.ids import Version
-from tests.store_kit import UNIT, draft, write_file
+from ckptfs.store.copies_record import COMPRESS, ENCRYPT, PLAIN
+from tests.store_kit import UNIT, draft, load, write_file
 
 from .calls import no_fault, nth
 from .damage import SPOILS, damage
@@ -32,6 +34,12 @@ from .scenario import mend_store
 from .world import GONE, LIVE, TRASH, A, B, Key, content, word_of
 
 VOLUMES = ("b", "c")
+MUST = frozenset(  # steps that no run of many histories may be without
+    {
+        *("checkpoint", "remove", "retain", "collect", "crash", "corrupt", "replicate"),
+        *("scrub a version", "scrub a volume", "restore", "drain", "repair", "undelete"),
+    }
+)
 WAYS = (*POLICIES, *DICE)
 picks = st.integers(0, 10**6)  # an index into whatever there is
 
@@ -46,7 +54,7 @@ class StoreMachine(History):
     def checkpoint(self, job) -> None:
         """Write a version."""
         key = self._new(job)
-        self._do(lambda: self.world.save(word_of(key)))
+        self._do(lambda: self.world.save(word_of(key)), "checkpoint")
         self._learn(key)
 
     @rule(job=st.sampled_from([A, B]), at=st.integers(0, 40))
@@ -58,7 +66,7 @@ class StoreMachine(History):
         first = self.calls.changes
         self.calls.plan = nth(first + at, errno.ENOSPC)
         try:
-            self._do(lambda: self.world.save(word_of(key)))
+            self._do(lambda: self.world.save(word_of(key)), "checkpoint on a full disk")
             self._learn(key)
         except StoreFull:
             self.world.note(**{word_of(key): GONE})
@@ -76,7 +84,7 @@ class StoreMachine(History):
             await write_file(self.ingest, UNIT, "pages-1.img", content(key)["pages-1.img"])
 
         self.writing = key
-        self._do(step)
+        self._do(step, "begin a checkpoint")
 
     @rule()
     @when(lambda self: self.writing is not None and self._room())
@@ -91,7 +99,7 @@ class StoreMachine(History):
             self.world.note(**{word_of(key): LIVE})
 
         self.writing = self.ingest = None
-        self._do(step)
+        self._do(step, "finish a checkpoint")
         self._learn(key)
 
     @rule()
@@ -99,7 +107,7 @@ class StoreMachine(History):
     def give_up(self) -> None:
         """Give it up."""
         ingest, self.writing, self.ingest = self.ingest, None, None
-        self._do(ingest.abort)
+        self._do(ingest.abort, "give a checkpoint up")
 
     # -- removing, keeping ----------------------------------------------------------
 
@@ -118,7 +126,7 @@ class StoreMachine(History):
             else:
                 assert not stays, f"{word_of(key)} is pinned or open, and was removed"
 
-        self._do(step)
+        self._do(step, "remove")
 
     @rule(pick=picks)
     @when(lambda self: self.world.spec.of(TRASH) and self._room())
@@ -132,7 +140,7 @@ class StoreMachine(History):
             except CkptfsError:
                 assert key in self.world.spec.hurt, f"{word_of(key)} is whole and stays away"
 
-        self._do(step)
+        self._do(step, "undelete")
 
     @rule(pick=picks, on=st.booleans())
     @when(lambda self: self._live())
@@ -144,7 +152,7 @@ class StoreMachine(History):
             self.world.store.pin(key[0], Version(key[1]), on)
             (self.world.spec.pinned.add if on else self.world.spec.pinned.discard)(key)
 
-        self._do(step)
+        self._do(step, "pin")
 
     @rule(pick=picks)
     @when(lambda self: self._live())
@@ -153,6 +161,7 @@ class StoreMachine(History):
         key = self._pick(self._live(), pick)
         if key in self.world.spec.hurt or self.reader is not None:
             return
+        self.did["open a file"] += 1
         self.reading = key
         self.reader = self.world.store.open(key[0], Version(key[1]), UNIT, "pages-1.img")
 
@@ -166,7 +175,7 @@ class StoreMachine(History):
             return await reader.read(0, 1 << 20)
 
         try:
-            found = self._do(step)
+            found = self._do(step, "read an open file")
             assert found == content(key)["pages-1.img"], "an open file changed"
         except CkptfsError:
             assert key in self.world.spec.hurt, "an open file cannot be read"
@@ -203,18 +212,19 @@ class StoreMachine(History):
             for version in going:
                 self.world.remove(word_of((job, int(version))), trash_s=0)
 
-        self._do(step)
+        self._do(step, "retain")
 
     @rule(empty=st.booleans())
     def collect(self, empty) -> None:
         """Collect garbage."""
-        report = self._do(lambda: self.world.collect(empty_trash=empty))
+        report = self._do(lambda: self.world.collect(empty_trash=empty), "collect")
         assert report.restored == 0, "something was condemned that was needed"
         assert self.is_spoiled or not report.doubt, report.doubt
 
     @rule(seconds=st.sampled_from([1, 60, 200]))
     def pass_time(self, seconds) -> None:
         """Let time pass, so that the trash expires."""
+        self.did["let time pass"] += 1
         self.world.now_s += seconds
 
     # -- damage and what is done about it ---------------------------------------------
@@ -235,6 +245,7 @@ class StoreMachine(History):
         after = SPOILS[spoil](before, other, random.Random(pick))
         if after == before:
             return
+        self.did["corrupt"] += 1
         damage(path, after)
         self.calls.log.append(("spoil", (str(path.relative_to(self.top)), after)))
         self.is_spoiled = True
@@ -248,23 +259,58 @@ class StoreMachine(History):
     def verify(self, pick) -> None:
         """Verify a version; one that turns out whole must be readable from now on."""
         key = self._pick(self._live(), pick)
-        found = self._do(lambda: self.world.verify(word_of(key)))
+        found = self._do(lambda: self.world.verify(word_of(key)), "scrub a version")
         assert not found or key in self.world.spec.hurt, f"{word_of(key)} is whole: {found}"
+
+    @rule(pick=picks)
+    @when(lambda self: self.volumes)
+    def scrub(self, pick) -> None:
+        """Read and prove the copies on a volume."""
+        name = self.volumes[pick % len(self.volumes)]
+        _, damaged = self._do(lambda: self.world.scrub(name), "scrub a volume")
+        assert self.is_spoiled or not damaged, f"{damaged} copies on {name} are damaged"
+
+    @rule(pick=picks)
+    @when(lambda self: self._live())
+    def restore(self, pick) -> None:
+        """Prove a version and read it whole, as a restart does; what it proves must be right."""
+        job, number = key = self._pick(self._live(), pick)
+        version = Version(number)
+
+        async def step() -> bool:
+            store = self.world.store
+            try:
+                await store.ready(job, version)
+                if await store.prove(job, version):
+                    return False
+                for name, right in content(key).items():
+                    assert await load(store, name, version=version, job=job) == right
+            except CkptfsError:
+                return False
+            return True
+
+        is_whole = self._do(step, "restore")
+        assert is_whole or key in self.world.spec.hurt, f"{word_of(key)} cannot be restarted"
 
     @rule(level=st.integers(1, 3))
     def replicate(self, level) -> None:
         """Have a round of copying and mending."""
-        self._do(lambda: self.world.replicate(level))
+        self._do(lambda: self.world.replicate(level), "replicate")
 
-    @rule()
+    async def _make_key(self) -> None:
+        self.world.make_key()
+
+    @rule(seal=st.sampled_from([PLAIN, PLAIN, COMPRESS, ENCRYPT]))
     @when(lambda self: len(self.volumes) < len(VOLUMES))
-    def add_volume(self) -> None:
+    def add_volume(self, seal) -> None:
         """Take another volume."""
         name = min(set(VOLUMES) - set(self.volumes))
         if not (self.top / name).exists():
             (self.top / name).mkdir(mode=0o755)
             self.calls.log += [("mkdir", (name,)), ("sync_directory", ("",))]
-        self._do(lambda: self.world.add_volume(name))
+        if seal == ENCRYPT and not (self.world.directory / "keys/owners").exists():
+            self._do(self._make_key)
+        self._do(lambda: self.world.add_volume(name, seal), "add a volume")
         self.volumes = [*self.volumes, name]
 
     @rule(pick=picks, on=st.booleans())
@@ -276,13 +322,13 @@ class StoreMachine(History):
         async def step() -> None:
             self.world.store.copies.set_draining(name, on)
 
-        self._do(step)
+        self._do(step, "drain")
 
     @rule()
     def reopen(self) -> None:
         """End the service and begin another."""
         self._do(self._stop)
-        self._do(self._open)
+        self._do(self._open, "open anew")
 
     @rule()
     def repair(self) -> None:
@@ -293,7 +339,7 @@ class StoreMachine(History):
             outcome = mend_store(self.world)
             assert self.is_spoiled or not outcome.lost, outcome.lost
 
-        self._do(step)
+        self._do(step, "repair")
         self._do(self._open)
 
     # -- lost power -------------------------------------------------------------------
@@ -312,12 +358,12 @@ class StoreMachine(History):
         put_down(image, self.top)
         self._record()
         allowed = settled(history[0][1]) | between(history, number)
-        self._do(self._open)
+        self._do(self._open, "crash")
         self._settle(allowed)
 
 
-def play(*, seed: int | None = None, examples: int, steps: int) -> int:
-    """Play *examples* histories of at most *steps*; return how many steps were taken.
+def play(*, seed: int | None = None, examples: int, steps: int) -> Counter[str]:
+    """Play *examples* histories of at most *steps*; return how often each step was taken.
 
     *seed* None: the same ones every time.
     """
@@ -330,7 +376,7 @@ def play(*, seed: int | None = None, examples: int, steps: int) -> int:
         print_blob=False,
         suppress_health_check=list(hypothesis.HealthCheck),
     )
-    before = StoreMachine.steps
+    before = Counter(StoreMachine.did)
     machine = StoreMachine if seed is None else hypothesis.seed(seed)(StoreMachine)
     run_state_machine_as_test(machine, settings=wanted)
-    return StoreMachine.steps - before
+    return StoreMachine.did - before

@@ -16,7 +16,7 @@ from .full import fill_up
 from .index_damage import try_index_damage
 from .killed import kill_services
 from .killed_users import kill_rebuilds, kill_users
-from .machine import play
+from .machine import MUST, play
 from .recoveries import NAMES, explore_recoveries
 from .scenarios import SCENARIOS
 from .scenarios_volumes import ROWS
@@ -69,7 +69,10 @@ async def test_the_catalog_damaged(tried):
 
 @pytest.mark.slow
 def test_random_histories(tried):
-    tried["steps of random histories"] += play(examples=25, steps=30)
+    found = play(examples=40, steps=30)
+    assert MUST - found.keys() == set(), "steps that were never taken"
+    for name, count in found.items():
+        tried[f"steps of random histories: {name}"] += count
 
 
 @pytest.mark.slow

@@ -71,7 +71,8 @@ def try_damages(seed: int) -> Iterator[Tried]:
 def try_histories(seed: int) -> Iterator[Tried]:
     """Play random histories."""
     for number in range(10):
-        yield "steps", machine.play(seed=seed * 10 + number, examples=30, steps=50)
+        found = machine.play(seed=seed * 10 + number, examples=30, steps=50)
+        yield ", ".join(f"{name} {count}" for name, count in sorted(found.items())), found.total()
 
 
 def try_kills(seed: int) -> Iterator[Tried]:
