@@ -116,14 +116,15 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         0o444,
         "Who has how much in the store, one line per user and class (users see their own): logical "
         "bytes, what that adds to the store with shared pages counted once, what is charged; last "
-        "the store itself, `rest_bytes` being trash, slack and what belongs to no version; "
+        "the store itself, `rest_bytes` being trash, slack and what belongs to no version, "
+        "`thinned_bytes` what packs take less since they were written anew without dead pages; "
         "`counting=1` while not all is counted yet.",
         "$ cat ctl/space\n"
         "alice/user versions=3 logical_bytes=3221225472 added_bytes=1181116006 "
         "charged_bytes=3221225472 copies=3 copies_wanted=3 dedup_ratio=2.73\n"
         "store versions=3 logical_bytes=3221225472 stored_bytes=1182264320 rest_bytes=1148314 "
-        "reserved_bytes=0 free_bytes=52613349376 total_bytes=63278391296 dedup_ratio=2.72 "
-        "counting=0",
+        "thinned_bytes=0 reserved_bytes=0 free_bytes=52613349376 total_bytes=63278391296 "
+        "dedup_ratio=2.72 counting=0",
         space.space,
         refresh=space.refresh,
     ),

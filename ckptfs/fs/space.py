@@ -40,6 +40,7 @@ def space(view: ServiceView) -> str:
         "logical_bytes": usage.logical_bytes,
         "stored_bytes": usage.stored_bytes,
         "rest_bytes": max(0, usage.stored_bytes - added),
+        "thinned_bytes": usage.hollow_bytes,
         "reserved_bytes": usage.reserved_bytes,
         "free_bytes": usage.free_bytes,
         "total_bytes": usage.total_bytes,

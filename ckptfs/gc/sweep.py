@@ -149,6 +149,8 @@ class Sweep:
         report.packs, report.packs_bytes = found.packs, found.freed_bytes
         report.left, report.unfinished = found.left, found.more
         report.waiting += found.waits
+        if found.packs:
+            await trio.to_thread.run_sync(self._garbage.recount)
 
     async def _round(
         self,

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from ..errors import CkptfsError
 from ..ids import JobId, UnitName, Version
 from ..model import Head, Initiator, Purpose
 from ..model import Protocol as CheckpointProtocol
@@ -29,6 +30,7 @@ class Usage:
     versions: int
     packs: int
     is_counting: bool = False  # the store was opened just now: sums may still grow
+    hollow_bytes: int = 0  # dead pages that packs were written anew without; not in stored_bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +96,7 @@ class Ingest(Protocol):
 
     job: JobId
     version: Version
+    refused: CkptfsError | None  # why the version may not grow any more
 
     def create(self, unit: UnitName, name: str) -> IngestFile:
         """Create or truncate a file.  *name* may be ``files/<n>``.
@@ -116,6 +119,14 @@ class Ingest(Protocol):
 
     def progress_bytes(self) -> int:
         """Logical bytes taken so far."""
+        ...
+
+    def limit(self, admitted_bytes: int, may_take: Callable[[int], int]) -> None:
+        """Have *may_take* asked as soon as the files are larger than *admitted_bytes* in sum.
+
+        It is told the sum, returns what is admitted from now on, or raises: then that write and
+        all that follow raise the same, and it is kept as *refused*.
+        """
         ...
 
     async def commit(self, head: Head) -> Head:

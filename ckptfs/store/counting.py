@@ -39,6 +39,7 @@ class _Sum:
     changed_ns: int
     objects: int
     size_bytes: int
+    hollow_bytes: int  # dead pages that sparse packs do without
 
 
 class ObjectCount:
@@ -68,6 +69,10 @@ class ObjectCount:
         packs = sum(found.objects for found in list(self._sums["packs"].values()))
         size = sum(found.size_bytes for fans in self._sums.values() for found in [*fans.values()])
         return packs, size
+
+    def hollow_bytes(self) -> int:
+        """Return the bytes that packs do without since they were written anew, as of then."""
+        return sum(found.hollow_bytes for found in list(self._sums["packs"].values()))
 
     def look(self) -> None:
         """Bring the sums up to date.  Waits for a look that is under way.  Raises OSError."""
@@ -119,10 +124,12 @@ class ObjectCount:
 
     def _list(self, path: Path, place: str, changed_ns: int) -> _Sum:
         is_sure = changed_ns + UNSURE_NS < self._clock_ns()
-        objects = size = 0
+        objects = size = hollow = 0
         for entry in self._calls.scan(path):
             if any(layout.object_name(kind, entry.name) for kind in PLACES[place]):
                 with contextlib.suppress(FileNotFoundError):  # gone since it was listed
-                    size += taken_bytes(entry.stat(follow_symlinks=False))
+                    status = entry.stat(follow_symlinks=False)
+                    size += taken_bytes(status)
+                    hollow += status.st_size - taken_bytes(status)
                     objects += 1
-        return _Sum(changed_ns if is_sure else -1, objects, size)
+        return _Sum(changed_ns if is_sure else -1, objects, size, hollow)

@@ -42,6 +42,7 @@ class Used:
             logical_bytes=accounts.logical_bytes,
             versions=self._versions.count(),
             packs=packs,
+            hollow_bytes=counted.hollow_bytes(),
             is_counting=not is_current,
         )
 

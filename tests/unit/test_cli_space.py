@@ -59,9 +59,11 @@ def test_df(tree, capsys):
         *["alice", "user", "3", "3.0 GiB", "1.0 GiB", "3.00", "6.0 GiB", "10.0 GiB", "5/6"]
     ]
     assert rows[2] == ["alice", "system", "1", "1.0 KiB", "512 B", "2.00", "-", "-", "1/2"]
-    assert "trash and slack 1.5 KiB" in out
+    assert "trash and slack 1.5 KiB\n" in out
     assert "1.0 GiB of 4.0 GiB free" in out
     assert "copies on far: 512.0 MiB (compression 2.00), 4.0 KiB free" in out
+    tree.put("ctl/space", SPACE.replace("rest_bytes=1536", "rest_bytes=1536 thinned_bytes=2048"))
+    assert "trash and slack 1.5 KiB, 2.0 KiB less since packs were thinned" in run(capsys, "df")[1]
     _, out, _ = run(capsys, "df", "--json")
     assert json.loads(out)["space"]["alice/user"]["charged_bytes"] == "6442450944"
 

@@ -32,17 +32,19 @@ from tests.store_kit import (
 )
 from tests.unit.test_gc_sweep import World
 
-SIZE = 3 * MIB
+pytestmark = pytest.mark.slow
+SIZE = 2 * MIB
+STAY = 64  # pages
 NAME = "pages-1.img"
 
 
 @functools.cache
 def image(version: int) -> bytes:
-    """Each version writes every fourth page; by version 4 three quarters of the first are dead."""
+    """Each version writes every fourth page but the first ones, which stay for ever."""
     if version == 1:
         return noise(SIZE)
     data = bytearray(image(version - 1))
-    for page in range(version % 4, SIZE // PAGE, 4):
+    for page in range(STAY + version % 4, SIZE // PAGE, 4):
         data[page * PAGE : page * PAGE + 8] = struct.pack("<II", version, page)
     return bytes(data)
 
@@ -87,10 +89,11 @@ async def test_dead_pages_go_and_every_byte_stays(world, autojump_clock):
     assert (report.packs, report.left, report.doubt) == (1, {}, "")
     after = packs(world.directory)
     first = max(before, key=lambda name: before[name])  # the first version's: all of the image
-    assert after[first] < before[first] * 0.3
+    assert after[first] < before[first] * 0.4
     assert report.packs_bytes == before[first] - after[first]
     assert report.freed_bytes > report.packs_bytes
     assert world.store.usage().stored_bytes <= used - report.packs_bytes
+    assert world.store.usage().hollow_bytes == report.packs_bytes
     assert await load(world.store, NAME, version=4) == image(4)
     assert await world.store.verify(JOB, Version(4)) == []
     assert check(world.directory) == []
@@ -108,7 +111,7 @@ async def test_a_dry_run_says_which_and_how_much_and_changes_nothing(world, auto
     for empty_trash in (False, True):
         lines = await world.sweep.plan_packs(empty_trash=empty_trash)
         assert len(lines) == 1
-        assert "25 % of its" in lines[0]
+        assert " % of its" in lines[0]
     before = packs(world.directory)
     assert (await world.collect()).packs == 1
     freed = int(lines[0].split("takes ")[1].split()[0])
@@ -156,7 +159,6 @@ async def test_the_next_version_does_not_hit_what_became_a_hole(world, autojump_
     assert check(world.directory) == []
 
 
-@pytest.mark.wrong_store("a page that is needed was made a hole")
 async def test_a_hole_that_a_manifest_names_is_never_a_hit(world, autojump_clock):
     """What cannot be: but a page that is not there must not be relied on once more."""
     await history(world, keep=1, versions=2)
@@ -296,13 +298,12 @@ def some_pack(world: World) -> Path:
     return world.directory / "packs" / name[:2] / name
 
 
-@pytest.mark.wrong_store("a pack is damaged and has no copy")
 async def test_a_damaged_pack_stays_and_goes_to_quarantine(world, autojump_clock):
     await history(world)
     path = some_pack(world)
     path.chmod(0o600)
     with path.open("r+b") as file:
-        file.seek(2 * MIB + 5 * PAGE)
+        file.seek(MIB + 5 * PAGE)
         file.write(b"x" * 10)
     path.chmod(0o400)
     size = taken_bytes(path.stat())

@@ -65,11 +65,13 @@ def lines(space: Rows, quotas: Rows, volumes: Rows) -> Iterator[str]:
     yield table_text(HEADER, [owner_cells(key, row, quotas) for key, row in owners])
     store = space.get(STORE, {})
     yield ""
+    thinned = number(store, "thinned_bytes")
+    less = f", {size_text(thinned)} less since packs were thinned" if thinned else ""
     yield (
         f"store: {size_text(number(store, 'stored_bytes'))} for"
         f" {size_text(number(store, 'logical_bytes'))} in {store.get('versions', '0')} versions"
         f" (dedup {store.get('dedup_ratio', '-')}),"
-        f" of it trash and slack {size_text(number(store, 'rest_bytes'))}"
+        f" of it trash and slack {size_text(number(store, 'rest_bytes'))}{less}"
     )
     yield (
         f"disk: {size_text(number(store, 'free_bytes'))} of"
