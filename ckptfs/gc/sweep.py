@@ -136,7 +136,7 @@ class Sweep:
         report.freed_bytes += await trio.to_thread.run_sync(
             self._garbage.collect_leftovers, self._uptime_s()
         )
-        self._garbage.note_end(int(self._wall_s()))
+        await trio.to_thread.run_sync(self._garbage.note_end, int(self._wall_s()))
         if self._copies:
             found_there = await self._copies.run()
             report.freed_bytes += found_there.freed_bytes
@@ -164,8 +164,10 @@ class Sweep:
         if self._copies:
             self._copies.remember([entry for entry, _ in going])
         for entry, reason in going:
-            self._garbage.trash.drop(entry)
+            await trio.to_thread.run_sync(self._garbage.trash.drop, entry)  # two syncs each
             log.info("%s %d goes: %s", entry.job, entry.version, reason)
+        if going:
+            self._garbage.trash.tidy()
         found = await self._find()
         if found.dead:
             await self._set_aside(found, report, tell)
@@ -205,7 +207,7 @@ class Sweep:
         Raises CkptfsError, OSError when in doubt.
         """
         for _ in range(TRIES):
-            roots = self._garbage.roots()
+            roots = await self._roots()
             kept = tuple(entry for entry in roots.trash if entry.path not in without)
             roots = replace(roots, trash=kept)
             try:
@@ -214,10 +216,24 @@ class Sweep:
                 continue
         raise TryAgain("versions come and go too fast to be marked; it is tried again later")
 
+    async def _roots(self) -> Roots:
+        """Return what must stay from now on.
+
+        The directories are listed in a worker thread; when a version came or went meanwhile that
+        is done again, the last time where nothing can.
+        """
+        for _ in range(TRIES):
+            moment = self._garbage.moment()
+            named = await trio.to_thread.run_sync(self._garbage.named)
+            if self._garbage.moment() == moment:
+                return self._garbage.roots(named)
+        return self._garbage.roots()
+
     async def _set_aside(
         self, first: _Found, report: Report, tell: Callable[[int, int], None]
     ) -> None:
-        epoch = self._garbage.raise_epoch(int(self._wall_s()))
+        now_s = int(self._wall_s())
+        epoch = await trio.to_thread.run_sync(self._garbage.raise_epoch, now_s)
         again = await self._find()
         going = sorted(first.dead & again.dead)
         for at in range(0, len(going), BATCH):
@@ -229,7 +245,7 @@ class Sweep:
         await trio.to_thread.run_sync(self._garbage.recount)  # not by who asks next
 
     async def _unlink(self, report: Report) -> None:
-        for condemned in self._garbage.condemned():
+        for condemned in await trio.to_thread.run_sync(self._garbage.condemned):
             if self._garbage.older_than(condemned.epoch):
                 report.waiting += len(condemned.items)
                 continue

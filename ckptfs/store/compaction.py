@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Set
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -117,7 +117,7 @@ class Compaction:
     def find(
         self,
         manifests: Collection[str],
-        live: frozenset[str],
+        live: Set[str],
         writing: Collection[str],
         is_worth: Callable[[int, int], bool],
         going: Collection[str] | None = None,

@@ -66,16 +66,16 @@ class Trash:
         return sorted(found, key=lambda entry: entry.version)
 
     def drop(self, entry: Trashed) -> None:
-        """Forget a removed version for good, durably.  May be repeated.  Raises OSError."""
+        """Forget a removed version for good, durably.  May be repeated.  Any thread.
+
+        Its directory stays, for `tidy`: somebody may be about to remove a version into it.
+        Raises OSError.
+        """
         self._calls.unlink(entry.path)
-        place = entry.path.parent
-        self._calls.fsync_directory(place)
-        if place != self._directory and not any(self._calls.scan(place)):
-            self._calls.rmdir(place)
-            self._calls.fsync_directory(self._directory)
+        self._calls.fsync_directory(entry.path.parent)
 
     def tidy(self) -> None:
-        """Remove directories that a crash has left empty.  Raises OSError."""
+        """Remove directories that are empty by now.  Raises OSError."""
         for entry in list(self._calls.scan(self._directory)):
             path = Path(entry.path)
             if entry.is_dir(follow_symlinks=False) and not any(self._calls.scan(path)):

@@ -44,6 +44,7 @@ class Versions:
         self._key = block.signing_key.public_key()
         self._versions: dict[JobId, list[Version]] = {}
         self._markers: set[tuple[JobId, Version, str]] = set()
+        self.changes = 0  # versions that came and went since the store was opened
         self._heads: OrderedDict[tuple[JobId, Version], Head] = OrderedDict()
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self.accounts = Accounts(self.load_head)
@@ -105,6 +106,7 @@ class Versions:
             numbers.sort()
         self._heads[head.job, head.version] = head
         self.accounts.note(head)
+        self.changes += 1
 
     def remove(self, job: JobId, version: Version, *, expiry_ns: int) -> None:
         """Move a head to the trash, durably, and its markers away.  Raises OSError.
@@ -144,6 +146,7 @@ class Versions:
             del self._versions[job]
         self._heads.pop((job, version), None)
         self.accounts.drop((job, version))
+        self.changes += 1
         for suffix in MARKERS:
             with contextlib.suppress(OSError):  # beside no head a marker means nothing
                 self.unmark(job, version, suffix)
