@@ -122,8 +122,8 @@ def test_pages_that_are_all_zero_or_of_no_image_do_not_count_as_changed(tmp_path
     assert len(set(page_hashes(tmp_path))) == 2
 
 
-def test_compaction_would_take_packs_under_half_alive_alone():
-    assert savings([(100, 49), (100, 50), (10, 0), (7, 7)]) == (217, 106, 61, 49)
+def test_what_was_freed_within_packs_is_what_they_take_less():
+    assert savings([(100, 52, 49), (100, 100, 50), (7, 7, 7)]) == (207, 159, 106, 48)
     assert savings([]) == (0, 0, 0, 0)
 
 
@@ -132,10 +132,10 @@ def test_liveness_is_what_the_manifests_name(tmp_path):
     build(tmp_path / "store", Size(versions=3, packs=30, extents=1200, dead=2))
     found = live_bytes(tmp_path / "store")
     assert len(found) == 30 + 2 + 1
-    assert sum(alive == 0 for _, alive in found) == 3
+    assert sum(alive == 0 for _, _, alive in found) == 3
     # a version refers to its ten packs and to those of the one before, as many pages of each;
     # the first has none before it and names its own under two numbers
-    assert {alive for _, alive in found} == {0, 20 * PAGE}
+    assert {alive for _, _, alive in found} == {0, 20 * PAGE}
 
 
 def test_help_names_both_measurements():

@@ -1,8 +1,7 @@
 """tools/bench slack: what whole packs cost when most of their pages are dead.
 
 Each program runs by itself, a version a second; then its retention keeps the last few and the
-collector takes what no version needs.  What is left are packs, some of them nearly dead: how much
-would be saved by copying the live pages of those under half alive, and what would that copy?
+collector takes what no version needs, packs first, then the dead pages of those under half alive.
 """
 
 from __future__ import annotations
@@ -20,18 +19,12 @@ from .programs import PROGRAMS, write_program
 
 LOOKER = Path(__file__).with_name("liveness.py")
 DIRTYING_S = 1.0
-HALF = 0.5
 
 
-def savings(packs: Sequence[tuple[int, int]]) -> tuple[int, int, int, int]:
-    """Return bytes (stored, alive, freed by compaction, copied by it).  Pure."""
-    sparse = [(size, alive) for size, alive in packs if alive < HALF * size]
-    return (
-        sum(size for size, _ in packs),
-        sum(alive for _, alive in packs),
-        sum(size - alive for size, alive in sparse),
-        sum(alive for _, alive in sparse),
-    )
+def savings(packs: Sequence[tuple[int, int, int]]) -> tuple[int, int, int, int]:
+    """Return bytes (were all packs whole, on the disk, alive, freed within packs).  Pure."""
+    whole, taken, alive = (sum(row[column] for row in packs) for column in range(3))
+    return whole, taken, alive, whole - taken
 
 
 def _measure(base: Path, program: str, arguments: argparse.Namespace) -> tuple[int, int, int, int]:
@@ -45,20 +38,20 @@ def _measure(base: Path, program: str, arguments: argparse.Namespace) -> tuple[i
             machine.run(CKPTFS, "checkpoint", job.id)
             time.sleep(DIRTYING_S)
         (job.directory / "ctl" / "retention").write_text(f"keep_last {arguments.keep}\n")
-        machine.run(CKPTFS, "gc")
+        machine.run(CKPTFS, "gc")  # waits for the one that the retention has begun
         looked = machine.run(ROOT / ".venv/bin/python", LOOKER, work / "store")
-    return savings([(size, alive) for size, alive in json.loads(looked)])
+    return savings(json.loads(looked))
 
 
 def slack(arguments: argparse.Namespace) -> None:
     """Measure each program in a store of its own."""
     print(f"{arguments.mib} MiB, {arguments.versions} versions, the last {arguments.keep} kept; MB")
-    print(f"{'':12}{'stored':>8}{'alive':>8}{'freed':>8}{'copied':>8}{'saved':>8}")
+    print(f"{'':12}{'whole':>8}{'stored':>8}{'alive':>8}{'freed':>8}{'saved':>8}")
     with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
         base = Path(text)
         base.chmod(0o755)
         for program in arguments.programs or PROGRAMS:
             found = _measure(base, program, arguments)
-            share = 100 * found[2] / found[0]
+            share = 100 * found[3] / found[0]
             cells = "".join(f"{value / 1e6:8.0f}" for value in found)
             print(f"{program:12}{cells}{share:7.0f} %", flush=True)
