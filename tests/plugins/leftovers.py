@@ -125,6 +125,13 @@ def _remove_directories(ours: int | None) -> None:
             shutil.rmtree(path, ignore_errors=True)
 
 
+def clear(ours: int | None) -> list[str]:
+    """Remove everything that the run *ours*, or when None every dead run, has left; name it."""
+    found = sweep(ours)
+    _remove_directories(ours)
+    return found
+
+
 def _takes_direct_io(directory):
     """Whether packs can be written there: tmpfs takes O_DIRECT from Linux 6.6 on."""
     path = directory / f"ckptfs-test-{os.getpid()}"

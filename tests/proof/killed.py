@@ -9,8 +9,9 @@ import hashlib
 import os
 import random
 import shutil
+import signal
+from collections import Counter
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tests.programs.oracles import last_step
 from tests.programs.table import PYTHON
@@ -20,14 +21,9 @@ from tests.system.watch import UnitWatch, catch
 
 from .places import DISK, workplace
 
-ROOT = Path(__file__).parents[2]
-ANSWER_S = 60.0
 GOES_ON_S = 2.0  # the promise
 JOB_MIB = 24
-VERSIONS = 50  # numbers a process may use: more than it can write before it is killed
 UNIT = "JobUnit_1"
-
-# -- the real service -------------------------------------------------------------
 
 
 @dataclass
@@ -50,7 +46,10 @@ class Service:
         eventually(lambda: last_step(job.output()) >= 1, "the first step")
         job.write("replication", "2")
         job.write("retention", "keep_last 3")
-        return cls(installation, job)
+        begun = cls(installation, job)
+        first = job.checkpoint()
+        begun.sums[first] = begun.take_sums(first)
+        return begun
 
     def versions(self) -> set[int]:
         """Return the versions that can be seen."""
@@ -70,17 +69,11 @@ class Service:
         directories = (self.installation.mount / ".staging").glob(f"*/{UNIT}")
         return sum(file.stat().st_size for place in directories for file in place.iterdir())
 
-    def moment(self, name: str, rng: random.Random, watch: UnitWatch) -> None:
-        """Ask for something and return in the middle of it."""
-        job, copies = self.job, self.installation.top / "copies"
-        if name == "collection":
-            write_control(self.installation.mount / "ctl/gc", "1", uid=0)
-            return
-        job.write("checkpoint", "1")
-
-        def over() -> bool:
-            return "saving" not in job.read("checkpoint")
-
+    def moment(self, name: str, rng: random.Random, watch: UnitWatch) -> bool:
+        """Ask for something and return in the middle of it: True; or too late: False."""
+        if name in ("collection", "scrub"):
+            return self.upkeep(name)
+        self.job.write("checkpoint", "1")
         share = rng.random() * (JOB_MIB << 20)
         looks = {
             "asked": lambda: True,
@@ -90,23 +83,58 @@ class Service:
                 list((self.installation.store / "packs/open").iterdir()) == []
                 and self.staged_bytes() >= JOB_MIB << 20
             ),
-            "complete": lambda: False,
-            "replication": lambda: False,
         }
-        catch(looks[name], over)
-        if name == "replication":
-            before = len(list(copies.glob("packs/??/*")))
-            catch(lambda: len(list(copies.glob("packs/??/.*"))) > before, lambda: True)
+        is_saved = catch(looks.get(name, lambda: False), lambda: not self.is_saving())
+        return self.is_copying() if name == "replication" else is_saved or name == "complete"
 
-    def kill_and_look(self, number: int, name: str) -> None:
-        """Kill the service; the job goes on, and what can be seen is whole."""
-        root, watch = self.job.root_pid(), UnitWatch.of(self.job.root_pid())
-        self.moment(name, random.Random(f"{name}{number}"), watch)
+    def is_saving(self) -> bool:
+        """Return whether a checkpoint is under way."""
+        return "saving" in self.job.read("checkpoint")
+
+    def is_copying(self) -> bool:
+        """Wait for the newest version to be copied; return in the middle of that, or False."""
+        copies, newest = self.installation.top / "copies", max(self.versions())
+        return catch(
+            lambda: any(copies.glob("*/??/.*.tmp")) or any(copies.glob("packs/??/.*")),
+            lambda: (copies / "heads" / self.job.name / str(newest)).exists(),
+        )
+
+    def upkeep(self, name: str) -> bool:
+        """Begin a collection or a scrub; return once it is under way, or over: False."""
+        store, mount = self.installation.store, self.installation.mount
+        control = mount / "ctl" / {"collection": "gc", "scrub": "scrub"}[name]
+        before = {path: path.stat().st_mtime_ns for path in store.glob("heads/*/*.verified")}
+        write_control(control, "1", uid=0)
+        looks = {  # set aside and not yet unlinked; the first of several versions is verified
+            "collection": lambda: any(store.glob("packs/condemned/*/*")),
+            "scrub": lambda: any(
+                before.get(path) != path.stat().st_mtime_ns
+                for path in store.glob("heads/*/*.verified")
+            ),
+        }
+        return catch(looks[name], lambda: "running" not in control.read_text())
+
+    def kill(self) -> None:
+        """Kill the service and nothing else: it was alive, and it died of that."""
+        daemon = self.installation.daemon
+        assert daemon is not None
+        assert daemon.poll() is None, f"it was dead before: {self.installation.log()[-2000:]}"
         self.installation.kill_daemon()
+        assert daemon.returncode == -signal.SIGKILL, f"ended with {daemon.returncode}"
+
+    def kill_and_look(self, number: int, name: str) -> bool:
+        """Kill the service; the job goes on, what can be seen is whole; whether it was in time."""
+        assert self.sums, "nothing is known that could have been lost"
+        root, watch = self.job.root_pid(), UnitWatch.of(self.job.root_pid())
+        newest = max(self.sums)
+        is_hit = self.moment(name, random.Random(f"{name}{number}"), watch)
+        self.kill()
         before = last_step(self.job.output())
         eventually(lambda: last_step(self.job.output()) > before, "the job goes on", GOES_ON_S)
         eventually(lambda: not watch.is_frozen(), "thawed", GOES_ON_S)
         self.installation.start()
+        assert os.path.ismount(self.installation.mount), "nothing is mounted"
+        assert newest in self.versions(), f"version {newest} was complete, and is gone"
         assert self.job.root_pid() == root, "another process"
         assert os.listdir(self.installation.mount / ".staging") == [], "half-made"
         lines = self.job.output().decode().splitlines()
@@ -119,13 +147,18 @@ class Service:
         assert newest in self.versions()
         health = (self.installation.mount / "ctl/health").read_text()
         assert health == "ok\n", health
+        return is_hit
 
 
-MOMENTS = ("ingest", "commit", "replication", "collection", "frozen", "complete", "asked")
+MOMENTS = (
+    *("ingest", "replication", "collection", "commit", "scrub"),
+    *("frozen", "complete", "asked"),
+)
 
 
-def kill_services(*, seed: int = 0, rounds: int = len(MOMENTS)) -> int:
-    """Kill the real service under a real job, in another moment each time; return how often."""
+def kill_services(*, seed: int = 0, rounds: int = len(MOMENTS)) -> Counter[str]:
+    """Kill the real service under a real job; return how often in or after each moment."""
+    died: Counter[str] = Counter()
     rng = random.Random(f"service{seed}")
     top = workplace(DISK)
     installation = Installation(top)
@@ -134,10 +167,11 @@ def kill_services(*, seed: int = 0, rounds: int = len(MOMENTS)) -> int:
         for number in range(rounds):
             name = MOMENTS[number % len(MOMENTS)]
             try:
-                service.kill_and_look(rng.randrange(10**6), name)
+                is_hit = service.kill_and_look(rng.randrange(10**6), name)
+                died[name if is_hit else f"{name}, too late"] += 1
             except (AssertionError, OSError) as error:
                 raise AssertionError(f"service killed ({name}, round {number}): {error}") from error
-        return rounds
+        return died
     finally:
         installation.end()
         shutil.rmtree(top, ignore_errors=True)

@@ -38,6 +38,7 @@ class Told:
     states: States = field(default_factory=dict)
     maybe: dict[Key, set[str]] = field(default_factory=dict)
     acknowledged: int = 0  # versions
+    counts: Counter[str] = field(default_factory=Counter)
     phase: str = ""  # that is to begin, or under way
 
     def hear_all(self, heard: bytes) -> None:
@@ -48,6 +49,9 @@ class Told:
     def hear(self, line: str) -> None:
         """Take one line."""
         sign, *words = line.split()
+        if sign == "!":
+            self.counts[" ".join(words[:-1])] += int(words[-1])
+            return
         if sign == "#":
             self.phase = words[0]
             return
@@ -91,7 +95,7 @@ async def kill_users(*, seed: int = 0, rounds: int = 5) -> Counter[str]:
             except Exception as error:
                 raise AssertionError(f"killed in {wanted}, round {number}: {error!r}") from error
         assert told.acknowledged, "no version was acknowledged before a kill"
-        return died
+        return died + told.counts
     finally:
         shutil.rmtree(place, ignore_errors=True)
 

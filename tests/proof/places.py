@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import tempfile
 from pathlib import Path
 
@@ -21,9 +20,3 @@ def workplace(top: Path = MEMORY) -> Path:
     place = Path(tempfile.mkdtemp(prefix="proof-", dir=_ours(top)))
     place.chmod(0o755)
     return place
-
-
-def clear() -> None:
-    """Remove what is left of this process's workplaces."""
-    for top in (MEMORY, DISK):
-        shutil.rmtree(_ours(top), ignore_errors=True)

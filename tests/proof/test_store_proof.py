@@ -78,8 +78,8 @@ def test_random_histories(tried):
 @pytest.mark.slow
 async def test_a_process_killed_again_and_again(tried):
     for phase, count in (await kill_users(rounds=4)).items():
-        tried[f"processes killed in {phase}"] += count
-    tried["processes killed in rebuild"] += await kill_rebuilds(rounds=1)
+        tried[f"processes killed: {phase}"] += count
+    tried["processes killed: rebuild"] += await kill_rebuilds(rounds=1)
 
 
 @pytest.mark.slow
@@ -87,7 +87,8 @@ async def test_a_process_killed_again_and_again(tried):
 @pytest.mark.criu
 def test_the_service_killed_again_and_again(tried):
     """Also in system/test_faults.py, at more moments of a checkpoint and a restart."""
-    tried["killed services under a real job"] += kill_services(rounds=3)
+    for moment, count in kill_services(rounds=3).items():
+        tried[f"services killed under a real job: {moment}"] += count
 
 
 @pytest.mark.slow

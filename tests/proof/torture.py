@@ -4,6 +4,7 @@
 
 Prints what each part tries and how many cases that were; ends with a table.  The first thing that
 is not right ends it with exit code 1, the sentence, and the command that does the same again.
+Ctrl-C and SIGTERM end it with the table so far; nothing is left behind.
 """
 
 from __future__ import annotations
@@ -11,8 +12,10 @@ from __future__ import annotations
 import argparse
 import logging
 import os
+import signal
 import sys
 import time
+import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -22,6 +25,7 @@ import trio
 from ckptfs.doctor.checks import Need
 from ckptfs.doctor.gate import require
 from ckptfs.errors import CannotRun
+from tests.plugins import leftovers
 
 from . import (
     crashes,
@@ -32,12 +36,12 @@ from . import (
     killed,
     killed_users,
     machine,
-    places,
     recoveries,
 )
 from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
+INTERRUPTED = 130  # exit code, as shells have it
 Part = Callable[[int], Iterator[Tried]]  # seed → as it goes
 
 
@@ -78,9 +82,10 @@ def try_histories(seed: int) -> Iterator[Tried]:
 def try_kills(seed: int) -> Iterator[Tried]:
     """Kill processes and services."""
     found = trio.run(lambda: killed_users.kill_users(seed=seed, rounds=28))
-    yield from ((f"processes in {phase}", count) for phase, count in found.items())
+    yield from ((f"processes: {phase}", count) for phase, count in found.items())
     yield "rebuilds", trio.run(lambda: killed_users.kill_rebuilds(seed=seed, rounds=10))
-    yield "services", killed.kill_services(seed=seed, rounds=14)
+    found = killed.kill_services(seed=seed, rounds=16)
+    yield from ((f"services: {moment}", count) for moment, count in found.items())
 
 
 def try_full_disks(seed: int) -> Iterator[Tried]:
@@ -126,13 +131,20 @@ def main(argv: Sequence[str] | None = None) -> int:
     ends_s = time.monotonic() + wanted.minutes * 60
     tried: Counter[str] = Counter()
     code = 0
+    leftovers.clear(None)  # of runs that were killed
+    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # `timeout`
     try:
         while code == 0 and time.monotonic() < ends_s:
             for part in wanted.parts.split(","):
                 code = code or run_part(part, seed, ends_s, tried)
             seed += 1
+    except* KeyboardInterrupt:
+        code = INTERRUPTED
+        print("torture: interrupted", file=sys.stderr)
     finally:
-        places.clear()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, signal.SIG_IGN)  # clearing up takes a second or two
+        leftovers.clear(os.getpid())
     for part, count in sorted(tried.items()):
         print(f"{count:9} {part}")
     return code
@@ -161,7 +173,8 @@ def run_part(part: str, seed: int, ends_s: float, tried: Counter[str]) -> int:
             print(f"seed {seed}  {part:10} {count:6}  {what}", flush=True)
             if time.monotonic() > ends_s:
                 break
-    except AssertionError as error:
-        print(f"\n{error}\n\nagain: tools/torture --parts {part} --seed {seed}", file=sys.stderr)
+    except Exception as error:
+        said = str(error) if isinstance(error, AssertionError) else traceback.format_exc()
+        print(f"\n{said}\n\nagain: tools/torture --parts {part} --seed {seed}", file=sys.stderr)
         return 1
     return 0

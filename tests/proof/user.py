@@ -2,8 +2,8 @@
 
     python -m tests.proof.user TOP SEED FIRST [PHASE...]
 
-One line each: ``# collect`` comes before a phase, which
-begins when a byte is read from standard input; ``? a3 live`` is about to be, ``= a3 live`` is so.
+One line each: ``# collect`` comes before a phase, which begins when a byte is read from standard
+input; ``? a3 live`` is about to be, ``= a3 live`` is so; ``! WHAT NUMBER`` is to be counted.
 """
 
 from __future__ import annotations
@@ -81,6 +81,8 @@ class User:
         self.world.now_s += 1
         report = await self.world.collect()
         assert (report.doubt, report.doubts, report.restored) == ("", {}, 0), report
+        if report.packs:
+            say("!", "packs written anew", str(report.packs))
         for key in self.world.spec.of(GONE):
             say("=", word_of(key), GONE)
 
