@@ -7,7 +7,7 @@ Deterministic: nothing happens by itself.  A test calls `complete`, `fail`,
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from ckptfs.coordinator.api import (
@@ -25,6 +25,7 @@ from ckptfs.coordinator.charges import Charges
 from ckptfs.coordinator.histogram import Histogram
 from ckptfs.errors import (
     Busy,
+    CkptfsError,
     Corrupt,
     InvalidInput,
     NoSuchProcess,
@@ -58,8 +59,9 @@ BLOCK = 1 << 20
 
 
 class FakeIngestFile:
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, ingest: FakeIngest | None = None) -> None:
         self.name = name
+        self._ingest = ingest
         self.data = bytearray()
         self.size_bytes = 0
 
@@ -68,6 +70,8 @@ class FakeIngestFile:
             self.data.extend(bytes(offset - len(self.data)))
         self.data[offset : offset + len(data)] = data
         self.size_bytes = len(self.data)
+        if self._ingest is not None:
+            self._ingest.admit()
         return len(data)
 
     async def wait_writable(self) -> None:
@@ -86,13 +90,26 @@ class FakeIngest:
         self.job, self.version = job, version
         self._store = store
         self._files: dict[tuple[UnitName, str], FakeIngestFile] = {}
+        self.refused: CkptfsError | None = None
+        self._admitted_bytes, self._may_take = 1 << 60, int
+
+    def limit(self, admitted_bytes: int, may_take: Callable[[int], int]) -> None:
+        self._admitted_bytes, self._may_take = admitted_bytes, may_take
+
+    def admit(self) -> None:
+        if (total := sum(file.size_bytes for file in self._files.values())) > self._admitted_bytes:
+            try:
+                self._admitted_bytes = self._may_take(total)
+            except CkptfsError as error:
+                self.refused = error
+                raise
 
     def create(self, unit: UnitName, name: str) -> IngestFile:
         if name.count("/") > 1 or ("/" in name and not name.startswith("files/")):
             raise InvalidInput(f"an image cannot be called {name!r}")
         file = self._files.get((unit, name))
         if file is None:
-            file = self._files[unit, name] = FakeIngestFile(name)
+            file = self._files[unit, name] = FakeIngestFile(name, self)
         file.truncate(0)
         return file
 

@@ -13,7 +13,7 @@ from functools import partial
 import trio
 
 from ..catalog import operations
-from ..errors import CkptfsError, NotAuthorised, Unsupported
+from ..errors import CkptfsError, NotAuthorised, QuotaExceeded, Unsupported
 from ..ids import JobId, UnitName, Version
 from ..jobs.lifecycle import ALREADY, refusal
 from ..model import Caller, Initiator, JobState, Protocol, Purpose
@@ -33,6 +33,7 @@ from .saving import Saving
 from .side_by_side import side_by_side
 
 log = logging.getLogger(__name__)
+GROW_BYTES = 64 << 20
 
 
 class Checkpoints:
@@ -97,6 +98,7 @@ class Checkpoints:
         except CkptfsError:
             parts.background.spawn(f"forget {job.id} {version}", ingest.abort)
             raise
+        ingest.limit(expected_bytes, partial(self._grow, job, operation, request))
         parts.staging[staging_name(job.id, version)] = ingest
         self._announce(job, version, expected_bytes, operation)
         return Saving(
@@ -111,6 +113,21 @@ class Checkpoints:
             begun_s,
             may_take=partial(self._charging.reserve, job, operation, request),
         )
+
+    def _grow(
+        self, job: Job, operation: Operation, request: CheckpointRequest, size_bytes: int
+    ) -> int:
+        """Reserve more for a version that turns out larger than its estimate; return how much.
+
+        A step ahead, so that this is not asked with each MiB; where that does not fit, what is
+        really needed still may.  Raises QuotaExceeded: then it is refused now, not at its commit.
+        """
+        try:
+            self._charging.reserve(job, operation, request, size_bytes + GROW_BYTES)
+        except QuotaExceeded:
+            self._charging.reserve(job, operation, request, size_bytes)
+            return size_bytes
+        return size_bytes + GROW_BYTES
 
     async def prepare(self, job: Job) -> dict[UnitName, Prepared]:
         """Ask every unit of a running job what is in the way.  Stops nothing.

@@ -104,7 +104,12 @@ class Saving:
         self.stood_ns = self.stood_ns or self.parts.clock_ns()
         self._show(unit, "saving")
         directory = self.parts.staging_directory(self.job.id, self.version, unit)
-        self.files[unit] = await self.ports[unit].checkpoint(directory)
+        try:
+            self.files[unit] = await self.ports[unit].checkpoint(directory)
+        except CkptfsError:
+            if self.ingest.refused is not None:  # the checkpointer knows an errno at most
+                raise self.ingest.refused from None
+            raise
         self._show(unit, "frozen")
 
     async def commit(self, _service: UnitName) -> None:

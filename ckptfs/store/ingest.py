@@ -142,6 +142,8 @@ class VersionIngest:
         self._held: list[tuple[StagedFile, bytes | bytearray]] = []  # not yet handed on
         self._held_bytes = 0
         self._taken = 0
+        self._admitted_bytes, self._may_take = SIZE_MAX, int
+        self.refused: CkptfsError | None = None
         self._state: Literal["open", "sealed", "gone"] = "open"
         self._finishing = trio.Lock()
         self._queue(lambda: self._learn(load_known))
@@ -203,6 +205,8 @@ class VersionIngest:
             raise Gone(f"version {self.version} of {self.job} was given up")
         if self._packs.failure is not None:
             raise type(self._packs.failure)(*self._packs.failure.args)
+        if self.refused is not None:
+            raise type(self.refused)(*self.refused.args)
         self._refuse()
 
     def may_buffer(self, file: StagedFile, end: int) -> bool:
@@ -216,9 +220,29 @@ class VersionIngest:
         self.buffered_bytes -= len(buffer)
         return buffer
 
+    def limit(self, admitted_bytes: int, may_take: Callable[[int], int]) -> None:
+        """See Ingest."""
+        self._admitted_bytes, self._may_take = admitted_bytes, may_take
+
+    def _admit(self) -> None:
+        """Ask for more than was admitted, when the files really are larger by now."""
+        sizes = (file.size_bytes for files in self._files.values() for file in files.values())
+        if (total := sum(sizes)) <= self._admitted_bytes:
+            return
+        try:
+            self._admitted_bytes = self._may_take(total)
+        except CkptfsError as error:
+            self.refused = error
+            raise
+
     def count(self, size: int) -> None:
-        """Count bytes taken, and see that the promise covers them.  Raises StoreFull."""
+        """Count bytes taken, and see that the promise covers them.
+
+        Raises StoreFull, and what refuses a version that grows beyond its `limit`.
+        """
         self._taken += size
+        if self._taken > self._admitted_bytes:
+            self._admit()
         queued = self.flow.in_flight + self._hasher.pending_bytes + self.buffered_bytes
         self._promise.ensure(self._packs.taken_bytes + queued)
 

@@ -141,6 +141,27 @@ def test_what_turns_out_larger_than_it_looked_is_not_committed(tmp_path):
     play(main)
 
 
+def test_it_is_refused_while_it_is_written_and_the_job_goes_on(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            size = await first_version(w, job)
+            w.node.image_bytes = 1
+            job.keep_user_bytes = size + 1  # less than any image
+            outcome = await w.checkpoint(job)
+            assert outcome.word == "failed"
+            assert "bytes provided" in outcome.reason  # not what a checkpointer makes of an errno
+            rows = w.parts.db.rows("SELECT phase FROM phases WHERE operation = 2 ORDER BY sequence")
+            assert [phase for (phase,) in rows] == ["stopping", "saving", "aborting", "failed"]
+            assert w.parts.registry.operations == {}
+            assert (job.versions, job.state_text) == ([1], "running")
+            w.check_nothing_left(job)
+            job.keep_user_bytes = 2 * size
+            assert str(await w.checkpoint(job)) == "3 complete"  # a step ahead does not fit: needed
+
+    play(main)
+
+
 def test_a_quota_holds_for_all_jobs_of_a_user(tmp_path):
     async def main():
         async with world(tmp_path) as w:

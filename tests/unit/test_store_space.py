@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from ckptfs.errors import StoreFull
+from ckptfs.errors import QuotaExceeded, StoreFull
+from ckptfs.ids import Version
 from ckptfs.store.space import FLOOR, FOR_METADATA, STEP, Space
-
-MIB = 1 << 20
+from ckptfs.store.store import open_store
+from tests.store_kit import JOB, MIB, UNIT, draft, noise, save
 
 
 class Disk:
@@ -57,3 +58,45 @@ def test_what_is_on_the_disk_is_not_promised_twice():
     written, disk.free_bytes = 10 * MIB, disk.free_bytes - 10 * MIB
     assert promise.outstanding_bytes == 55 * MIB
     assert space.spare_bytes == 0
+
+
+# -- a version that grows beyond what was admitted ------------------------------
+
+
+async def test_growing_is_asked_for_as_it_happens_and_refused_for_good(tmp_path):
+    store = open_store(tmp_path / "store", create=True)
+    try:
+        ingest = store.begin(JOB, Version(1), expect_bytes=MIB)
+        asked: list[int] = []
+
+        def may_take(size: int) -> int:
+            asked.append(size)
+            if size > 4 * MIB:
+                raise QuotaExceeded("of 4 MiB nothing is left")
+            return 4 * MIB
+
+        ingest.limit(2 * MIB, may_take)
+        file = ingest.create(UNIT, "pages-1.img")
+        small = ingest.create(UNIT, "core-1.img")
+        for _ in range(9):  # written over and over: it grows once
+            small.write(0, bytes(MIB // 4))
+        assert asked == []
+
+        async def grow() -> None:
+            for number in range(16):
+                await file.wait_writable()
+                file.write(number * MIB, noise(MIB, number))
+
+        with pytest.raises(QuotaExceeded, match="nothing is left"):
+            await grow()
+        assert asked == [2 * MIB + MIB // 4, 4 * MIB + MIB // 4]
+        assert isinstance(ingest.refused, QuotaExceeded)
+        with pytest.raises(QuotaExceeded):
+            small.write(0, b"x")
+        with pytest.raises(QuotaExceeded):
+            await ingest.commit(draft())
+        await ingest.abort()
+        assert list(store.versions(JOB)) == []
+        await save(store, {"a": noise(MIB)}, version=2)
+    finally:
+        store.close()
