@@ -11,11 +11,13 @@ import pytest
 from ckptfs.store.store import open_store
 from tools.benchlib import machine
 from tools.benchlib.compare import HEAD, Side, _row
+from tools.benchlib.ingest import Copied
 from tools.benchlib.liveness import live_bytes
 from tools.benchlib.machine import Job
+from tools.benchlib.memory import split
 from tools.benchlib.plot import height
 from tools.benchlib.programs import PROGRAMS, write_program
-from tools.benchlib.rows import GOALS, PAGE, Found, page_hashes, results, table
+from tools.benchlib.rows import GOALS, PAGE, Found, page_hashes, remarks, results, table
 from tools.benchlib.slack import savings
 from tools.benchlib.synthetic import JOB, Size, build
 
@@ -88,12 +90,12 @@ def test_rows_are_ratios_of_what_was_measured_in_one_run():
         plain_wall_s=[1.0, 2.0, 2.0],
         still_s=[3.0, 1.0, 1.0],
         wall_s=[4.0, 2.0, 2.0],
-        copy_s=[9.0, 4.0, 4.0],
+        copied=Copied(plain_s=[3.0, 4.0, 4.0], ours_s=[1.0, 2.0, 2.0], known=[0.75]),
         stored_bytes=[50, 80, 110],
         changed_bytes=[50, 25, 25],
         read_gb_s=[1.0, 2.0, 3.0],
         restart_ratio=1.5,
-        memory_mib=9.0,
+        memory=split(512, 100.0, 1536, 109.0),
     )
     values = results(found)
     assert values == {
@@ -107,9 +109,16 @@ def test_rows_are_ratios_of_what_was_measured_in_one_run():
     }
     found.restic_s = [7.0, 14.0, 14.0]
     assert results(found)["restic"] == 8.0
+    assert list(remarks(found))[2] == "memory: 96 MiB more, whatever the size of the job"
     lines = list(table(values))
     assert len(lines) == 1 + len(GOALS)
     assert [line.split()[-1] for line in lines[1:]].count("missed") == 2
+
+
+def test_rows_of_parts_that_were_not_measured_are_left_out():
+    assert results(Found()) == {}
+    assert list(remarks(Found())) == []
+    assert all(line.split()[-2] == "-" for line in list(table({}))[1:])
 
 
 def test_pages_that_are_all_zero_or_of_no_image_do_not_count_as_changed(tmp_path):

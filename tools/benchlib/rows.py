@@ -3,12 +3,14 @@
 One job, ten versions, both sides taking turns.  What each row is:
 
 - stands still: from inside the job, plain ``criu dump`` to a local directory beside it
-- ingest: the whole checkpoint until it is committed, criu included, against cp(1) and fsync of the
-  same image on the same disk; so the true ratio is higher
+- ingest: images copied through the mount until they are committed, against a copy with fsync of the
+  same file on the same disk; no criu in either (see ingest.py)
+- restic: the whole checkpoint until it is committed, criu and the command included
 - changed pages: found by comparing the versions themselves, pages that any file of the version
   before has had are not counted; the first version is all of its pages
 - read: one file through the mount, the kernel's copy of it dropped, the packs in the page cache
-- memory: the service and its children at their largest, less what they had before the job
+- memory: growth of the service's own memory from a job of 1 GiB to one of 3 GiB, by the GiB; what
+  any job takes is printed beside it (see memory.py)
 
 The rows of large stores are measured by tools/bench scale.
 """
@@ -16,7 +18,7 @@ The rows of large stores are measured by tools/bench scale.
 from __future__ import annotations
 
 import argparse
-import contextlib
+import dataclasses
 import hashlib
 import json
 import os
@@ -31,7 +33,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from . import machine, peers, restart
+from .ingest import Copied, largest_image, measure_ingest
 from .machine import CKPTFS, Job
+from .memory import Memory, measure_memory
 from .programs import write_program
 
 PAGE = 4096
@@ -39,6 +43,8 @@ CHUNK = 1 << 20
 DIRTYING_S = 1.5  # between versions; 10 % of the pages of "scattered" a second
 RESTARTS = 3
 READS = 3
+COPIES = 4  # versions copied through the mount
+COPIES_DIRTYING_S = 2.0  # 75 to 80 % of the pages are as they were
 
 
 @dataclass(frozen=True)
@@ -79,13 +85,13 @@ class Found:
     plain_wall_s: list[float] = field(default_factory=list[float])
     still_s: list[float] = field(default_factory=list[float])
     wall_s: list[float] = field(default_factory=list[float])
-    copy_s: list[float] = field(default_factory=list[float])
+    copied: Copied = field(default_factory=Copied)
     restic_s: list[float] = field(default_factory=list[float])
     stored_bytes: list[int] = field(default_factory=list[int])  # by all versions so far
     changed_bytes: list[int] = field(default_factory=list[int])  # by each
     read_gb_s: list[float] = field(default_factory=list[float])
     restart_ratio: float = 0.0
-    memory_mib: float = 0.0
+    memory: Memory | None = None
 
 
 def page_hashes(directory: Path) -> Iterator[bytes]:
@@ -99,27 +105,6 @@ def page_hashes(directory: Path) -> Iterator[bytes]:
                         page = chunk[at : at + PAGE]
                         if page != zero:
                             yield hashlib.blake2b(page, digest_size=12).digest()
-
-
-def _family(pid: int) -> list[int]:
-    """Return *pid* and the processes it has started that are hashers, not supervisors."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    commands = {int(c): Path(f"/proc/{c}/cmdline").read_bytes() for c in children}
-    return [pid, *(c for c, command in commands.items() if b"supervisor" not in command)]
-
-
-def _peak_mib(pid: int) -> float:
-    return sum(machine.status_bytes(p, "VmHWM") for p in _family(pid)) / (1 << 20)
-
-
-def _copy_s(source: Path, target: Path) -> float:
-    cost = machine.measure("dd", f"if={source}", f"of={target}", "bs=1M", "conv=fsync")
-    target.unlink()
-    return cost.wall_s
-
-
-def _largest(directory: Path) -> Path:
-    return max(directory.rglob("pages-*.img"), key=lambda path: path.stat().st_size)
 
 
 def _read_gb_s(path: Path, packs: Path) -> float:
@@ -161,7 +146,6 @@ def _version(job: Job, base: Path, images: Path, restic: peers.Keeper | None, fo
     for side in sides if number % 2 else reversed(sides):
         side()
     os.kill(job.pid, signal.SIGSTOP)  # or restic would take so long that every page is written to
-    found.copy_s.append(_copy_s(_largest(images), base / "copied"))
     if restic is not None:
         found.restic_s.append(sum(cost.wall_s for cost in restic.keep(number)))
     os.kill(job.pid, signal.SIGCONT)
@@ -196,25 +180,24 @@ def results(found: Found) -> dict[str, float]:
     """Return the value of each row that could be measured.  Pure."""
     later = slice(1, None)
     middle = statistics.median
-    values = {
-        "first": found.still_s[0] / found.plain_still_s[0],
-        "later": middle(
-            a / b for a, b in zip(found.still_s[later], found.plain_still_s[later], strict=True)
-        ),
-        "ingest": middle(
-            a / b for a, b in zip(found.copy_s[later], found.wall_s[later], strict=True)
-        ),
-        "stored": found.stored_bytes[-1] / sum(found.changed_bytes),
-        "read": middle(found.read_gb_s),
-        "restart": found.restart_ratio,
-        "memory": found.memory_mib,
-    }
+    values: dict[str, float] = {}
+    if found.still_s:
+        still = list(zip(found.still_s, found.plain_still_s, strict=True))
+        values["first"] = still[0][0] / still[0][1]
+        values["later"] = middle(a / b for a, b in still[later])
+        values["stored"] = found.stored_bytes[-1] / sum(found.changed_bytes)
+        values["read"] = middle(found.read_gb_s)
+        values["restart"] = found.restart_ratio
     if found.restic_s:
         dumped = zip(found.plain_wall_s, found.restic_s, strict=True)
         whole = [dump + backup for dump, backup in dumped]
         values["restic"] = middle(
             a / b for a, b in zip(whole[later], found.wall_s[later], strict=True)
         )
+    if found.copied.ours_s:
+        values["ingest"] = found.copied.ratio
+    if found.memory:
+        values["memory"] = found.memory.per_gib
     return values
 
 
@@ -229,44 +212,64 @@ def table(values: dict[str, float]) -> Iterator[str]:
             yield f"{head}{'-':>10} {goal.unit}"
 
 
-def rows(arguments: argparse.Namespace) -> None:
-    """Measure and print; with --json write all single numbers, too."""
-    found = Found()
-    with contextlib.ExitStack() as stack:
-        text = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir)
+def _of_one_job(arguments: argparse.Namespace, base: Path, found: Found) -> None:
+    """Measure the rows that come of one job and its versions."""
+    argv = write_program(base, arguments.program, arguments.mib)
+    (images := base / "plain").mkdir()
+    restic = None
+    if arguments.no_restic:
+        pass
+    elif shutil.which("restic"):
+        restic = peers.make_restic(images, base)
+    else:
+        print(
+            "bench: restic is missing (tools/setup --bench): its row is left out", file=sys.stderr
         )
-        base = Path(text)
-        base.chmod(0o755)
-        argv = write_program(base, arguments.program, arguments.mib)
-        (images := base / "plain").mkdir()
-        restic = None
-        if arguments.no_restic:
-            pass
-        elif shutil.which("restic"):
-            restic = peers.make_restic(images, base)
-        else:
-            print(
-                "bench: restic is missing (tools/setup --bench): its row is left out",
-                file=sys.stderr,
-            )
-        mount = stack.enter_context(machine.mounted(base))
-        pid = machine.daemon_pid(base)
-        idle_mib = _peak_mib(pid)
-        job = stack.enter_context(machine.job(mount, base, argv))
+    with machine.mounted(base) as mount, machine.job(mount, base, argv) as job:
         machine.run(*map(str, machine.dump_command(job, images)))  # plain's files are warm
         for _ in range(arguments.versions):
             _version(job, base, images, restic, found)
-        found.memory_mib = (_peak_mib(pid) - idle_mib) * 1024 / arguments.mib
-        latest = _largest(job.directory / str(arguments.versions))
+        latest = largest_image(job.directory / str(arguments.versions))
         found.read_gb_s = [_read_gb_s(latest, base / "store" / "packs") for _ in range(READS)]
         _compare_versions(job, arguments.versions, found)
         _restarts(job, images, found)
+
+
+def _of_copies(arguments: argparse.Namespace, base: Path, found: Found) -> None:
+    found.copied = measure_ingest(base, arguments.mib, COPIES, COPIES_DIRTYING_S)
+
+
+def _of_sizes(arguments: argparse.Namespace, base: Path, found: Found) -> None:
+    found.memory = measure_memory(base, arguments.mib)
+
+
+PARTS = {"job": _of_one_job, "ingest": _of_copies, "memory": _of_sizes}
+
+
+def remarks(found: Found) -> Iterator[str]:
+    """Yield what belongs to the table and is no row of it.  Pure."""
+    if found.plain_still_s:
+        spread = max(found.plain_still_s) / min(found.plain_still_s)
+        yield f"slowest / fastest plain dump {spread:.1f}"
+    if found.copied.known:
+        known = 100 * statistics.median(found.copied.known)
+        yield f"durable ingest: {known:.0f} % of the pages were stored already"
+    if found.memory:
+        yield f"memory: {found.memory.fixed:.0f} MiB more, whatever the size of the job"
+
+
+def rows(arguments: argparse.Namespace) -> None:
+    """Measure and print; with --json write all single numbers, too."""
+    found = Found()
+    for part in arguments.parts or PARTS:
+        with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
+            base = Path(text)
+            base.chmod(0o755)
+            PARTS[part](arguments, base, found)
     values = results(found)
     print(f"{arguments.program}, {arguments.mib} MiB, {arguments.versions} versions")
     print("\n".join(table(values)))
-    spread = max(found.plain_still_s) / min(found.plain_still_s)
-    print(f"slowest / fastest plain dump {spread:.1f}")
+    print("\n".join(remarks(found)))
     if arguments.json:
-        record = {"rows": values, "measured": vars(found), "mib": arguments.mib}
+        record = {"rows": values, "measured": dataclasses.asdict(found), "mib": arguments.mib}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
