@@ -5,6 +5,7 @@ What was acknowledged stands in the parent's memory and is held against what is 
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import random
@@ -104,7 +105,11 @@ class Service:
         store, mount = self.installation.store, self.installation.mount
         control = mount / "ctl" / {"collection": "gc", "scrub": "scrub"}[name]
         before = {path: path.stat().st_mtime_ns for path in store.glob("heads/*/*.verified")}
-        write_control(control, "1", uid=0)
+        try:
+            write_control(control, "1", uid=0)
+        except OSError as error:
+            if error.errno != errno.EBUSY:  # one that was cut off by the last kill goes on
+                raise
         looks = {  # set aside and not yet unlinked; the first of several versions is verified
             "collection": lambda: any(store.glob("packs/condemned/*/*")),
             "scrub": lambda: any(
