@@ -26,8 +26,8 @@ log = logging.getLogger(__name__)
 EVERY_S = 3600.0  # for what lies in the trash
 SETTLE_S = 1.0  # several removals are one run
 # Packs under half alive are written anew at this rate: each byte is read, written and read back,
-# and each page that stays is proved by a block that holds it; a pack of 256 MiB takes some 10 s.
-RATE = 128 << 20  # bytes per second
+# and each page that stays is proved by a block that holds it; a pack of 256 MiB takes some 3 s.
+RATE = 256 << 20  # bytes per second
 RATE_UNDER_LOAD = RATE // 8
 
 

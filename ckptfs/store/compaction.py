@@ -42,6 +42,7 @@ from .volume import LocalVolume
 LOOK_PAGES = 32 << 20
 LOOK_PACKS = 1 << 14
 FOUND_MAX = 256
+REGION_PAGES = REGION // PAGE
 TAIL_MAX = FOOTER_MAX + RECORD_MAX + PAGE  # bytes behind the pages
 
 
@@ -195,7 +196,9 @@ class Compaction:
                 made = self._write(half, source, footer, temporary, step)
             finally:
                 self._calls.close(source)
-            proved = prove_pack(self._calls, temporary, half.name, step)
+            # holes are not read from the disk
+            charged = partial(_charge, step, half.alive / len(half.pages))
+            proved = prove_pack(self._calls, temporary, half.name, charged)
             if proved.present is None or not np.array_equal(proved.present, half.pages):
                 raise Busy(f"pack {half.name} was not written as it was meant to be")
             return made
@@ -212,8 +215,12 @@ class Compaction:
         fd = self._calls.create(temporary, mode=0o400)
         try:
             for number in range(len(footer.regions)):
-                step(REGION)
-                regions.append(self._region(half, source, footer, fd, number))
+                if half.pages[number * REGION_PAGES : (number + 1) * REGION_PAGES].any():
+                    step(REGION)
+                    regions.append(self._region(half, source, footer, fd, number))
+                else:  # of no concern whether what goes is whole
+                    nothing = bytes(min(REGION, footer.data_end - number * REGION))
+                    regions.append(region_checksum(nothing))
             tail = sparse_tail(body, footer, half.pages, tuple(regions))
             self._calls.pwrite(fd, tail, footer.data_end)
             self._calls.fsync(fd)
@@ -320,6 +327,11 @@ class Compaction:
     def _temporary(self, name: str) -> Path:
         path = self._volume.path("packs", name)
         return path.with_name(f".{name}.sparse.tmp")  # not the one of a pack being fetched back
+
+
+def _charge(step: Step, share: float, size: int) -> None:
+    """Tell *step* of a share of the bytes."""
+    step(int(size * share))
 
 
 class OnePack:
