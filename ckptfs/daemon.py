@@ -39,6 +39,9 @@ from .store.store import LocalStore, open_store
 
 log = logging.getLogger("ckptfs.daemon")
 RUN_DIRECTORY: Final = Path("/run/ckptfs")
+# For how long a worker thread keeps the interpreter from the one that serves requests.  With the
+# default of 5 ms five readers waited for 260 ms at worst while 1 M packs were marked.
+SWITCH_S: Final = 0.0005
 LOG_NAME: Final = "daemon.log"
 LOG_FORMAT: Final = "%(asctime)s %(levelname)s %(name)s: %(message)s"
 
@@ -75,6 +78,7 @@ async def run(settings: Settings) -> None:
     make_room(settings.mountpoint)  # before a store is made for nothing
     require()
     keep_freed_memory()
+    sys.setswitchinterval(SWITCH_S)
     store = open_store(settings.store, create=True, hash_worker=True)
     move_log(settings)
     remove_empty(RUN_DIRECTORY)

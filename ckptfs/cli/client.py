@@ -19,7 +19,7 @@ from typing import Protocol
 
 from ..errors import CannotRun, CkptfsError, Corrupt, Gone, NotAuthenticated, NotAuthorised
 
-READ_MAX = 1 << 20  # bytes of one control file; the longest (jobinfo.xml) is far below
+READ_MAX = 1 << 20  # bytes of one read; most control files are far shorter
 
 
 def _classes(root: type[CkptfsError]) -> Iterator[type[CkptfsError]]:
@@ -89,11 +89,7 @@ class KernelFiles:
     def read(self, path: Path) -> str:
         """Return the whole content."""
         with translated(path), _opened(path, os.O_RDONLY) as descriptor:
-            # short reads are legal, and the documents may be longer than one
-            pieces: list[bytes] = []
-            while piece := os.pread(descriptor, READ_MAX, sum(map(len, pieces))):
-                pieces.append(piece)
-            return _text(b"".join(pieces))
+            return _text(_whole(descriptor))
 
     def write(self, path: Path, text: str) -> str:
         """Write and read the answer on one descriptor."""
@@ -119,10 +115,18 @@ def _opened(path: Path, flags: int) -> Generator[int]:
         os.close(descriptor)
 
 
+def _whole(descriptor: int) -> bytes:
+    """Return all there is: short reads are legal, and some texts are longer than one."""
+    pieces: list[bytes] = []
+    while piece := os.pread(descriptor, READ_MAX, sum(map(len, pieces))):
+        pieces.append(piece)
+    return b"".join(pieces)
+
+
 def _answer(descriptor: int) -> str:
     """Return what the service says to the request just written; "" when it says nothing."""
     try:
-        return _text(os.pread(descriptor, READ_MAX, 0)).rstrip("\n")
+        return _text(_whole(descriptor)).rstrip("\n")
     except OSError:
         return ""  # the errno of the write is what counts
 

@@ -6,13 +6,13 @@ root asks.  First the jobs' versions are decided on, then the store is swept.
 
 from __future__ import annotations
 
+import gc
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 
 import trio
 
-from ..errors import Busy, CkptfsError, NotAuthorised, TryAgain, Unsupported
+from ..errors import Busy, CkptfsError, NotAuthorised, Unsupported
 from ..gc.api import Report, Sweeper
 from ..ids import JobId, Version
 from ..model import Caller
@@ -20,7 +20,8 @@ from ..security.access import ROOT_UID
 from .lost_heads import strike_rows
 from .pacing import Pacing
 from .parts import Parts
-from .retention import apply_retention, is_through, verdicts
+from .planning import Planning
+from .retention import apply_retention, is_through
 
 log = logging.getLogger(__name__)
 EVERY_S = 3600.0  # for what lies in the trash
@@ -40,6 +41,7 @@ class Collecting:
         self._parts, self._sweeper, self._then = parts, sweeper, then
         self._report = Report()
         self._progress: tuple[int, int] | None = None  # of the run under way
+        self._planning = Planning(parts)
         self._pacing = Pacing(parts.registry, RATE, RATE_UNDER_LOAD)
         self._done: set[JobId] = set()  # jobs whose end has been noticed
         self._settled: set[JobId] = set()  # and whose versions were decided on since
@@ -47,9 +49,11 @@ class Collecting:
         parts.registry.on_release(lambda _job, _operation: self._go_on())
 
     def text(self) -> str:
-        """Return ``running 3/12``, ``idle (freed 41231 bytes)``, or why nothing was deleted."""
+        """Return ``running 3/12``, ``planning``, or ``idle`` and what was freed, or why nothing."""
         if self._progress:
             return f"running {self._progress[0]}/{self._progress[1]}"
+        if self._planning.is_running:
+            return "planning"
         report = self._report
         if report.doubt:
             return f"idle (nothing more was deleted: {report.doubt})"
@@ -78,7 +82,8 @@ class Collecting:
     async def request(self, caller: Caller, *, dry: bool, empty_trash: bool) -> str:
         """Begin a run and return at once; *dry*: return the plan, change nothing.
 
-        Raises NotAuthorised (EPERM) for all but root, Busy while one runs, TryAgain in doubt.
+        Raises NotAuthorised (EPERM) for all but root, Busy while one runs, TryAgain in doubt,
+        TimedOut when the plan takes longer than a write may.
         """
         if caller.uid != ROOT_UID:
             raise NotAuthorised("only root may collect the store's garbage")
@@ -87,7 +92,7 @@ class Collecting:
         if self._progress:
             raise Busy("the collector is running already")
         if dry:
-            return await self._plan(self._sweeper, empty_trash)
+            return await self._planning.ask(self._sweeper, empty_trash=empty_trash)
         self._tell(0, 0)
         self._parts.background.spawn(
             "collector, asked for", lambda: self._run(asked=True, empty_trash=empty_trash)
@@ -126,6 +131,8 @@ class Collecting:
             log.error("the collection: %s", error)
         finally:
             self._progress = None
+            if not self._parts.counts.get("collections"):
+                gc.freeze()  # what is known of heads and manifests now stays; see service.py
             strike_rows(self._parts)
             self._parts.count("collections")
         if self._report.freed_bytes:
@@ -138,32 +145,6 @@ class Collecting:
     def _tell(self, done: int, total: int) -> None:
         self._progress = (done, total)
         self._parts.registry.changed(None)
-
-    async def _plan(self, sweeper: Sweeper, empty_trash: bool) -> str:
-        lines: list[str] = []
-        for job in list(self._parts.registry.jobs.values()):
-            for verdict in verdicts(self._parts, job):
-                word = "stays" if verdict.stays else "goes"
-                lines.append(f"{job.id}/{verdict.version} {word}: {verdict.reason}")
-            await trio.lowlevel.checkpoint()
-        try:
-            trash, free_bytes = await sweeper.plan(empty_trash=empty_trash)
-        except (CkptfsError, OSError) as error:
-            raise TryAgain(f"nothing would be deleted: {error}") from error
-        for entry, reason in trash:
-            until = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(entry.expires_s))
-            what = f"goes: {reason}" if reason else f"stays: in the trash until {until}"
-            lines.append(f"{entry.job}/{entry.version} {what}")
-        lines += await self._plan_packs(sweeper, empty_trash)
-        lines += await sweeper.plan_volumes()
-        lines.append(f"{free_bytes} bytes are needed by no version that stays in store or trash")
-        return "\n".join(lines)
-
-    async def _plan_packs(self, sweeper: Sweeper, empty_trash: bool) -> Sequence[str]:
-        try:
-            return await sweeper.plan_packs(empty_trash=empty_trash)
-        except (CkptfsError, OSError) as error:
-            raise TryAgain(f"nothing would be deleted: {error}") from error
 
     def _job_changed(self, job: JobId | None, version: Version | None) -> None:
         """A job that is done may have versions that were the system's."""

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 
+import trio
+
 from ..catalog import jobs as catalog_jobs
-from ..errors import CkptfsError, Corrupt
+from ..errors import CkptfsError, Corrupt, NotFound
 from ..gc.decide import Candidate, JobFacts, Retention, Verdict, charge_of, decide
 from ..ids import Version
 from ..model import Initiator, JobState, Purpose
@@ -15,16 +18,35 @@ from .lost_heads import strike_later
 from .parts import Parts
 
 log = logging.getLogger(__name__)
+BREATH = 200  # versions looked at before others get their turn: 3 ms
 
 
 def verdicts(parts: Parts, job: Job) -> list[Verdict]:
     """Return what the rules say of every version of *job*."""
-    operation = parts.registry.operations.get(job.id)
-    used = operation.version if operation else None
+    used = _version_in_work(parts, job)
     candidates = [candidate_of(parts, job, version, used) for version in job.versions]
+    return decide(_facts(job), candidates, parts.clock_ns())
+
+
+async def verdicts_in_turns(parts: Parts, job: Job) -> list[Verdict]:
+    """Return `verdicts` to be told, not to be acted upon: others get their turn meanwhile."""
+    candidates: list[Candidate] = []
+    for at, version in enumerate(list(job.versions)):
+        if at % BREATH == 0:
+            await trio.lowlevel.checkpoint()
+        with contextlib.suppress(NotFound):  # removed meanwhile
+            candidates.append(candidate_of(parts, job, version, _version_in_work(parts, job)))
+    return decide(_facts(job), candidates, parts.clock_ns())
+
+
+def _version_in_work(parts: Parts, job: Job) -> Version | None:
+    operation = parts.registry.operations.get(job.id)
+    return operation.version if operation else None
+
+
+def _facts(job: Job) -> JobFacts:
     retention = Retention(job.keep_last, job.keep_within_s, job.keep_every_s, job.keep_user_bytes)
-    facts = JobFacts(job.id, is_through(job), retention)
-    return decide(facts, candidates, parts.clock_ns())
+    return JobFacts(job.id, is_through(job), retention)
 
 
 def is_through(job: Job) -> bool:

@@ -6,6 +6,7 @@ them runs in the background nursery of `run`.
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import platform
@@ -141,6 +142,9 @@ class Coordinator:
             await self._parts.store.count()
         except OSError as error:
             log.error("the store could not be counted: %s", error)
+        # what is known of 10 000 versions stays: Python's cycle collector need not walk through it,
+        # 130 ms each time in which no request is served
+        gc.freeze()
         await self._collecting.keep_going()
 
     def close(self) -> None:

@@ -93,7 +93,8 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "gc",
         0o600,
         "Write `1` to free what no version needs, `dry` to be answered what that would be and why; "
-        "`trash=empty` behind it takes removed versions along.",
+        "`trash=empty` behind it takes removed versions along. A plan that takes longer than 5 s is"
+        " ETIMEDOUT and goes on: ask again when this file has ended saying `planning`.",
         "# echo 1 > ctl/gc\n# cat ctl/gc\nidle (freed 41231 bytes)",
         shows.gc,
         verbs.gc,

@@ -74,13 +74,14 @@ class Sweep:
 
         Changes nothing.  Raises CkptfsError, OSError when in doubt.
         """
-        self._check_clock()
-        entries = list(self._trash(empty_trash))
-        found = await self._find({entry.path for entry, reason in entries if reason})
-        free = await trio.to_thread.run_sync(
-            lambda: sum(self._garbage.size_of(item) for item in found.dead)
-        )
-        return entries, free
+        async with self._turn:
+            self._check_clock()
+            entries = list(self._trash(empty_trash))
+            found = await self._find({entry.path for entry, reason in entries if reason})
+            free = await trio.to_thread.run_sync(
+                lambda: sum(self._garbage.size_of(item) for item in found.dead)
+            )
+            return entries, free
 
     async def plan_volumes(self) -> list[str]:
         """Return what would happen on each volume.  Changes nothing."""
@@ -88,11 +89,12 @@ class Sweep:
 
     async def plan_packs(self, *, empty_trash: bool) -> list[str]:
         """See Sweeper."""
-        self._check_clock()
-        going = {entry.path for entry, reason in self._trash(empty_trash) if reason}
-        _, now = await self._mark()
-        roots, live = await self._mark(going)
-        return await self._packs.plan(roots, live, now)
+        async with self._turn:
+            self._check_clock()
+            going = {entry.path for entry, reason in self._trash(empty_trash) if reason}
+            _, now = await self._mark()
+            roots, live = await self._mark(going)
+            return await self._packs.plan(roots, live, now)
 
     async def run(
         self,

@@ -5,7 +5,16 @@ from __future__ import annotations
 import pytest
 import trio
 
-from ckptfs.errors import Busy, Corrupt, NotAuthorised, NotFound, TryAgain, Unsupported
+from ckptfs.coordinator import planning
+from ckptfs.errors import (
+    Busy,
+    Corrupt,
+    NotAuthorised,
+    NotFound,
+    TimedOut,
+    TryAgain,
+    Unsupported,
+)
 from ckptfs.gc.api import Report
 from ckptfs.model import Initiator
 from ckptfs.node.api import Exit
@@ -301,5 +310,74 @@ def test_the_counting_begins_before_anybody_asks_for_the_usage(tmp_path, monkeyp
             await trio.sleep(2)
         assert asked[0] == "count"
         assert "usage" in asked
+
+    play(main)
+
+
+class SlowSweeper(FakeSweeper):
+    """Its plan takes as long as the test says."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.plan_s = 0.0
+        self.plans = 0
+
+    async def plan(self, *, empty_trash):
+        self.plans += 1
+        await trio.sleep(self.plan_s)
+        return await super().plan(empty_trash=empty_trash)
+
+
+def test_a_plan_that_takes_long_goes_on_and_is_there_when_asked_again(tmp_path):
+    async def main():
+        sweeper = SlowSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await w.until(lambda: w.service.gc_text().startswith("idle (freed 41"))
+            sweeper.plan_s = 60.0
+            started_s = trio.current_time()
+            with pytest.raises(TimedOut, match="ask again"):
+                await ask(w, dry=True)
+            assert trio.current_time() - started_s == planning.PATIENCE_S
+            assert w.service.gc_text() == "planning"
+            await w.until(lambda: w.service.gc_text() != "planning")
+            assert "17 bytes" in await ask(w, dry=True)
+            assert sweeper.plans == 1
+            sweeper.plan_s = 0.0
+            await ask(w, dry=True)
+            assert sweeper.plans == 2  # what was told is told once
+
+    play(main)
+
+
+def test_a_plan_that_nobody_came_for_or_of_something_else_is_made_anew(tmp_path):
+    async def main():
+        sweeper = SlowSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await w.until(lambda: w.service.gc_text().startswith("idle (freed 41"))
+            for wait_s, empty_trash in ((planning.KEPT_S + 1, False), (0, True)):
+                sweeper.plan_s, sweeper.plans = 10.0, 0
+                with pytest.raises(TimedOut):
+                    await ask(w, dry=True)
+                await w.until(lambda: w.service.gc_text() != "planning")
+                await trio.sleep(wait_s)
+                sweeper.plan_s = 0.0
+                assert ("emptied" in await ask(w, dry=True, empty_trash=empty_trash)) == empty_trash
+                assert sweeper.plans == 2
+
+    play(main)
+
+
+def test_a_plan_in_doubt_says_so_also_late(tmp_path):
+    async def main():
+        sweeper = SlowSweeper()
+        async with world(tmp_path, sweeper=sweeper) as w:
+            await w.until(lambda: w.service.gc_text().startswith("idle (freed 41"))
+            sweeper.plan_s = 10.0
+            with pytest.raises(TimedOut):
+                await ask(w, dry=True)
+            sweeper.doubt = Corrupt("a listing failed")
+            await w.until(lambda: w.service.gc_text() != "planning")
+            with pytest.raises(TryAgain, match="nothing would be deleted: a listing failed"):
+                await ask(w, dry=True)
 
     play(main)

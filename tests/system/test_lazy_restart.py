@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from ckptfs.errors import Busy
 from tests.programs.oracles import complaints, last_step
 from tests.programs.table import PYTHON
 
@@ -18,6 +21,7 @@ from .watch import UnitWatch
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
 
+CKPTFS = Path(sys.executable).with_name("ckptfs")
 STEPS = 1_000_000
 MEBIBYTES = 256  # as the oracle has it
 PROGRAMS = Path(__file__).parents[1] / "programs"
@@ -100,6 +104,56 @@ def test_a_service_killed_half_way_ends_the_job_and_it_can_be_restarted(job, ins
     installation.start()
     assert job.read("state").startswith("failed (JobUnit_1: pages of the image could not")
     assert job.read("exit_status") == "signal 9"
+    assert is_right(job)
+    job.write("restart", "1 lazy=yes")
+    job.wait_restarted()
+    go_on(job)
+    assert is_right(job)
+
+
+def umount(job: RunningJob, *options: str) -> subprocess.CompletedProcess[str]:
+    words = [CKPTFS, "umount", *options, job.path.parent]
+    return subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+
+
+def start_loading(job: RunningJob) -> tuple[UnitWatch, int]:
+    """Restart lazily; return the unit, and the server of its pages, which stands still."""
+    job.write("restart", "1 lazy=yes")
+    job.wait_restarted()
+    watch = UnitWatch.of(job.root_pid())
+    (server,) = watch.criu("lazy-pages")
+    os.kill(server, signal.SIGSTOP)
+    assert "state=loading" in job.read("units")
+    return watch, server
+
+
+def test_a_mount_from_which_memory_is_read_stays_or_serves_until_all_is_there(job, installation):
+    watch, server = start_loading(job)
+    done = umount(job)
+    assert done.returncode == Busy.exit_code
+    assert f"the memory of {job.name} is still being read" in done.stderr
+    assert "state=loading" in job.read("units")
+
+    assert umount(job, "--lazy").returncode == 0
+    assert not os.path.ismount(installation.mount)
+    os.kill(server, signal.SIGCONT)
+    eventually(lambda: not watch.criu("lazy-pages"), "all is loaded", explain=installation.log)
+    go_on(job)
+    installation.stop_daemon()
+    installation.start()
+    assert "state=running" in job.read("units")
+    go_on(job)
+    job.kill()
+    assert is_right(job)
+
+
+def test_a_service_told_to_end_half_way_ends_the_job_and_it_can_be_restarted(job, installation):
+    watch, server = start_loading(job)
+    installation.stop_daemon()
+    os.kill(server, signal.SIGCONT)
+    eventually(lambda: not watch.members(), "the job has ended", explain=installation.log)
+    installation.start()
+    assert job.read("state").startswith("failed (JobUnit_1: pages of the image could not")
     assert is_right(job)
     job.write("restart", "1 lazy=yes")
     job.wait_restarted()

@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 import re
 
-from ...errors import Degraded
+from ...errors import Busy, Degraded, TimedOut
 from ..client import Mount
-from ..entry import add_mount_option, mount_of
+from ..entry import add_mount_option, mount_of, warn
 from ..tables import printable
 from ..waiting import said_when_interrupted
 
@@ -33,11 +33,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def wait_until_idle(mount: Mount) -> str:
-    """Return the first line of the file when the collection has ended."""
-    with said_when_interrupted("the collection goes on; see ctl/gc"), mount.watch(FILE) as watch:
-        while (text := watch.read().partition("\n")[0]).startswith("running"):
+    """Return the first line of the file when no collection runs and no plan is made."""
+    with said_when_interrupted("the service goes on; see ctl/gc"), mount.watch(FILE) as watch:
+        while (text := watch.read().partition("\n")[0]).startswith(("running", "planning")):
             watch.wait(None)
     return text
+
+
+def plan(mount: Mount, trash: str) -> str:
+    """Return what a collection would do; wait for one that runs, and while the plan is made."""
+    told = False
+    while True:
+        wait_until_idle(mount)
+        try:
+            return mount.write(FILE, f"dry{trash}")
+        except Busy:
+            continue  # one that has begun since
+        except TimedOut:
+            if not told:
+                warn("reading what all versions refer to; this takes a moment")
+                told = True
 
 
 def run(args: argparse.Namespace) -> int:
@@ -45,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     mount = mount_of(args)
     trash = " trash=empty" if args.empty_trash else ""
     if args.dry_run:
-        for line in mount.write(FILE, f"dry{trash}").splitlines():
+        for line in plan(mount, trash).splitlines():
             print(printable(line))
         return 0
     wait_until_idle(mount)  # one that the service began by itself

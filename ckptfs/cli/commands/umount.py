@@ -103,6 +103,16 @@ def count_running(mountpoint: str) -> int:
     return count
 
 
+def find_loading(mountpoint: str) -> list[str]:
+    """Return the jobs whose memory is still being read from the mount, after a lazy restart."""
+    mount, found = Mount(Path(mountpoint), KernelFiles()), list[str]()
+    with suppress(CkptfsError):
+        found += [
+            job for job in list_jobs(mount) if "state=loading" in mount.read(f"{job}/ctl/units")
+        ]
+    return found
+
+
 def unmount(mountpoint: str, *, lazy: bool) -> None:
     """Unmount by the system's own command.  Raises Busy naming who uses it, CannotRun."""
     program = shutil.which("umount" if os.geteuid() == 0 else "fusermount3")
@@ -114,6 +124,11 @@ def unmount(mountpoint: str, *, lazy: bool) -> None:
     )
     if result.returncode == 0:
         return
+    if loading := find_loading(mountpoint):
+        raise Busy(
+            f"{mountpoint}: the memory of {', '.join(loading)} is still being read from it after a "
+            "lazy restart; wait until ctl/units says state=running, or add --lazy"
+        )
     users = find_users(mountpoint)
     if users:
         more = " and others" if len(users) > USERS_NAMED else ""
