@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 
-from ..errors import Busy, CkptfsError, Corrupt, NotEmpty, NotFound
+from ..errors import Busy, CkptfsError, Corrupt, NotEmpty, NotFound, TryAgain
 from ..ids import JobId
 from ..jobs.lifecycle import refusal
 from ..jobs.record import JobRecord
@@ -127,5 +127,5 @@ class Removal:
         for version in versions:
             try:
                 bring_back(self._parts, job, version)
-            except (Corrupt, NotFound) as error:
+            except (Corrupt, NotFound, TryAgain) as error:
                 self._parts.registry.note_error(job, "undelete", str(error))

@@ -35,6 +35,7 @@ class Replication:
         self._parts, self._copies = parts, parts.copies
         self._copies.local_domain = parts.node.name
         self._wanted = trio.Event()
+        self._copies.wanted = self.wake
         self._released = trio.Event()  # set whenever a job's lock is given back
         parts.registry.on_release(lambda _job, _operation: self._released.set())
         parts.registry.subscribe(self._noticed)

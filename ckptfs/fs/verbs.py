@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
+import trio
+
 from ..coordinator.api import RestartRequest
-from ..errors import Busy, InvalidInput
+from ..errors import Busy, InvalidInput, TryAgain
 from ..ids import Version, parse_job_id
 from ..model import Caller, Protocol
 from .control import expect_one, parse_choice, parse_count
@@ -19,6 +23,9 @@ from .requests import (
     restart_of,
 )
 from .views import JobView, ServiceView, VersionView
+
+FETCH_LOOKS: Final = 20  # with the pause below 5 s; the mount gives a write 10
+FETCH_LOOK_S: Final = 0.25
 
 # the service
 
@@ -123,8 +130,18 @@ async def set_protocol(view: JobView, text: str, caller: Caller) -> str:
 
 
 async def undelete(view: JobView, text: str, caller: Caller) -> str:
-    """Bring a removed version back; answer: the version."""
+    """Bring a removed version back; answer: the version.
+
+    What of it is being fetched back from a volume is waited for, a moment.
+    """
     number = parse_count(text, low=1, high=10**9 - 1)
+    for _ in range(FETCH_LOOKS):
+        try:
+            view.service.undelete(view.job.id, Version(number), caller)
+        except TryAgain:
+            await trio.sleep(FETCH_LOOK_S)
+        else:
+            return text
     view.service.undelete(view.job.id, Version(number), caller)
     return text
 

@@ -17,7 +17,7 @@ from ..ids import JobId, Version
 from .attached import Attached
 from .blocks import BlockLoader, PackFiles
 from .cleaning import Cleaner
-from .copies_api import Pace, VolumeStatus
+from .copies_api import Pace, VolumeStatus, nobody
 from .copies_extra import Extra, Trimmer, drain_text, plan_extra
 from .copies_plan import (
     Holding,
@@ -25,6 +25,7 @@ from .copies_plan import (
     Move,
     Needs,
     Piece,
+    PieceKind,
     count_copies,
     needed_elsewhere,
     plan_moves,
@@ -69,6 +70,8 @@ class Copies:
         self._watch = KeyWatch(self._fleet.keys)
         self.locked: frozenset[str] = frozenset()
         self._copies: dict[Key, int] = {}
+        self.wanted: Callable[[], None] = nobody
+        versions.missed = self._miss
         failed = self._fleet.failed
         self._mender = Mender(
             block.directory,
@@ -141,6 +144,15 @@ class Copies:
     def lost(self) -> Sequence[Key]:
         """Return the versions whose heads are lost and not back yet."""
         return sorted(self._versions.lost)
+
+    def _miss(self, kind: PieceKind, name: str) -> bool:
+        """Have a bad object fetched back by a round that begins soon, if a volume holds it."""
+        piece = Piece(kind, name)
+        held = any(a.readable and piece in a.held for a in self._volumes.values())
+        if held and piece not in self._mender.broken:
+            self._mender.broken.add(piece)
+            self.wanted()
+        return held
 
     def close(self) -> None:
         """Let go of every file on the volumes."""

@@ -29,6 +29,10 @@ class VolumeStatus:
     plain_bytes: int = 0  # of a sealed volume: what *used_bytes* holds unsealed
 
 
+def nobody() -> None:
+    """Nobody waits to be told."""
+
+
 class CopiesPort(Protocol):
     """The volumes of one store beside the local one.  Trio thread only."""
 
@@ -36,6 +40,7 @@ class CopiesPort(Protocol):
     trouble: str  # sentence, or nothing
     unfinished: bool  # whether the last round has left something that can be done now
     locked: frozenset[str]  # sentences: what was not copied for want of a key
+    wanted: Callable[[], None]  # called when a round should begin soon; set by who has them begin
 
     def rows(self) -> Sequence[VolumeStatus]:
         """Return what is known of each volume; asks none."""
@@ -99,6 +104,9 @@ class NoCopies:
     unfinished = False
     locked: frozenset[str] = frozenset()
     _lost: Sequence[Key] = ()
+
+    def __init__(self) -> None:
+        self.wanted: Callable[[], None] = nobody
 
     def rows(self) -> Sequence[VolumeStatus]:
         """See CopiesPort."""

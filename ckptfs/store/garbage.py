@@ -155,14 +155,13 @@ class Garbage:
 
     def roots(self, named: Named | None = None) -> Roots:
         """Return what must stay from now on, held against the directory, or what was *named*."""
-        if self._versions.lost:
-            job, version = min(self._versions.lost)
-            raise Corrupt(f"the head of version {version} of {job} is missing")
+        self._versions.check_none_lost()
         named = named or self.named()
         on_disk, known = named.heads, set(self._versions.keys())
         guards = self._writers.guards()
         strange = on_disk - known - guards.keys()
         if strange or known - on_disk:
+            self._versions.miss_heads(known - on_disk)
             job, version = min(strange or known - on_disk)
             word = "appeared" if strange else "vanished"
             raise Corrupt(f"the head of version {version} of {job} {word}")

@@ -13,11 +13,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import Corrupt, Exists, NotFound
+from ..errors import Corrupt, Exists, NotFound, TryAgain
 from ..ids import JobId, Version, parse_job_id, parse_version
 from ..model import Head
 from . import layout
+from .copies_plan import PieceKind
 from .heads import HEAD_MAX
+from .manifest import Manifest
 from .packs import failure_of
 from .superblock import Superblock
 from .syscalls import Syscalls
@@ -95,8 +97,8 @@ class Trash:
     def bring_back(self, job: JobId, version: Version) -> None:
         """Make a removed version visible again, durably.
 
-        Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing),
-        StoreFull, Degraded.
+        Raises NotFound (not in the trash), Exists, Corrupt (something of it is missing), TryAgain
+        (a volume holds what is missing, and is asked for it), StoreFull, Degraded.
         """
         found = [entry for entry in self.of(job) if entry.version == version]
         if not found:
@@ -107,13 +109,27 @@ class Trash:
         try:
             head = self._versions.prove(self._calls.read_file(entry.path, HEAD_MAX), job, version)
             for manifest_id in {file.manifest.partition(":")[0] for file in head.files}:
-                for pack in self._versions.read_manifest(manifest_id).packs:
+                for pack in self._manifest(manifest_id).packs:
                     if not self._volume.has("packs", pack):
+                        self._ask_for("packs", pack)
                         raise Corrupt(f"pack {pack} of version {version} of {job} is missing")
             self._move_back(entry.path, self._versions.path(job, version))
         except OSError as error:
             raise failure_of(error) from error
         self._versions.add(head)
+
+    def _manifest(self, manifest_id: str) -> Manifest:
+        try:
+            return self._versions.read_manifest(manifest_id)
+        except Corrupt:
+            self._ask_for("manifests", manifest_id)
+            raise
+
+    def _ask_for(self, kind: PieceKind, name: str) -> None:
+        """Raise TryAgain when a volume holds an object that is damaged or missing here."""
+        if self._versions.missed(kind, name):
+            what = f"{kind.removesuffix('s')} {name}"
+            raise TryAgain(f"{what} is being fetched back from a volume: ask again in a moment")
 
     def _move_back(self, source: Path, path: Path) -> None:
         """Rename a head, durably.  Raises OSError; it lies in the trash then, if anywhere."""

@@ -19,6 +19,7 @@ from ..ids import JobId, Version, is_among, parse_job_id
 from ..model import Head
 from . import layout
 from .accounts import Accounts
+from .copies_plan import PieceKind
 from .dedup import sort_places
 from .head_index import HeadIndex
 from .heads import HEAD_MAX, decode_head
@@ -49,6 +50,8 @@ class Versions:
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
+        # told of a bad object (kind, name); whether a volume holds it, to be fetched back soon
+        self.missed: Callable[[PieceKind, str], bool] = _no_volumes
         self.lost: set[tuple[JobId, Version]] = set()  # see `expect`
         self._scan()
         self._index = HeadIndex(block, calls)
@@ -91,6 +94,17 @@ class Versions:
         Until each is back nothing is collected: what it refers to is not known.
         """
         self.lost |= {key for key in keys if not self.is_present(key)}
+
+    def check_none_lost(self) -> None:
+        """Raise Corrupt while a head is lost."""
+        if self.lost:
+            job, version = min(self.lost)
+            raise Corrupt(f"the head of version {version} of {job} is missing")
+
+    def miss_heads(self, keys: Iterable[tuple[JobId, Version]]) -> None:
+        """Have heads that cannot be read, or vanished meanwhile, fetched back if possible."""
+        for job, version in keys:
+            self.missed("heads", f"{job}@{version}")
 
     def take_back(self, job: JobId, version: Version) -> None:
         """Take in a lost version whose head was fetched back.  Raises Corrupt."""
@@ -185,7 +199,11 @@ class Versions:
         """See Store."""
         self.check_present(job, version)
         if (head := self._heads.get((job, version))) is None:
-            head = self.load_head(job, version)
+            try:
+                head = self.load_head(job, version)
+            except Corrupt:
+                self.miss_heads([(job, version)])
+                raise
             self._heads[job, version] = head
         self._heads.move_to_end((job, version))
         while len(self._heads) > HEADS_CACHED:
@@ -214,7 +232,11 @@ class Versions:
         manifest_id = manifest_of(head)
         if not manifest_id:
             return None
-        manifest = self._manifests.get(manifest_id) or self.read_manifest(manifest_id)
+        try:
+            manifest = self._manifests.get(manifest_id) or self.read_manifest(manifest_id)
+        except Corrupt:
+            self.missed("manifests", manifest_id)
+            raise
         self.take_in(manifest)
         return manifest
 
@@ -293,6 +315,11 @@ class Versions:
         with contextlib.suppress(OSError):
             return self._calls.read_file(self.path(job, version, suffix), SIDECAR_MAX)
         return None
+
+
+def _no_volumes(_kind: PieceKind, _name: str) -> bool:
+    """Without volumes nothing can be fetched back."""
+    return False
 
 
 def manifest_of(head: Head) -> str:
