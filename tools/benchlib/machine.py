@@ -83,11 +83,15 @@ def mounted(base: Path) -> Generator[Path]:
     mount = base / "ckpt"
     mount.mkdir()
     os.environ["CKPTFS_MOUNT"] = str(mount)
-    run(CKPTFS, "mount", "--store", base / "store", mount)
     try:
+        run(CKPTFS, "mount", "--store", base / "store", mount)
         yield mount
     finally:
-        run(CKPTFS, "umount", mount)
+        for control in mount.glob("*/ctl/kill"):  # of a job whose start was interrupted
+            with contextlib.suppress(OSError):
+                control.write_text("1\n")
+        if os.path.ismount(mount):
+            run(CKPTFS, "umount", mount)
 
 
 def daemon_pid(base: Path) -> int:
