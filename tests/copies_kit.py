@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import trio
+from hypothesis import strategies as st
 
+from ckptfs.ids import JobId, Version
+from ckptfs.store.copies_plan import Holding, Piece
 from ckptfs.store.store import open_store
 from tests.store_kit import JOB, MIB, noise, save
 
 DATA = {version: noise(MIB, version) for version in (1, 2)}
 NOW = 10**18
+
+# plans are drawn over these: two versions of five pieces, up to four volumes in three domains
+_PIECES = [Piece("packs", name) for name in "pqr"] + [Piece("heads", f"j.1@{n}") for n in "12"]
+_some = st.frozensets(st.sampled_from(_PIECES), min_size=1)
+some_needs = st.fixed_dictionaries({(JobId("j.1"), Version(n)): _some for n in (1, 2)})
+some_holdings = st.dictionaries(
+    st.sampled_from("abcd"),
+    st.builds(Holding, st.sampled_from(["d1", "d2", "d3"]), _some, st.booleans(), st.booleans()),
+)
 
 
 async def no_pace(_size: int) -> None:

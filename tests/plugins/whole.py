@@ -19,12 +19,12 @@ _CHECKED = pytest.StashKey[list[int]]()  # stores, those wrong on purpose
 
 
 def stores_below(top: Path, depth: int = DEPTH) -> Iterator[Path]:
-    """Yield the directories that hold a store; mounts are not looked into."""
-    if (top / "FORMAT").is_file() and (top / "heads").is_dir():
+    """Yield the directories that hold a store; a mount is one or is not looked into."""
+    if os.path.isfile(top / "FORMAT") and os.path.isdir(top / "heads"):
         yield top
-    elif depth:
+    elif depth and not os.path.ismount(top):
         for path in sorted(top.iterdir()):
-            if path.is_dir() and not path.is_symlink() and not os.path.ismount(path):
+            if os.path.isdir(path) and not path.is_symlink():
                 yield from stores_below(path, depth - 1)
 
 

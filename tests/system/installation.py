@@ -19,6 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ckptfs.jobs.jsdl_render import JobDescription, render_jsdl
+from tests.plugins.whole import assert_whole
 
 OWNER = 65534  # uid and gid of the jobs' owner
 READY_S = 60.0
@@ -184,6 +185,7 @@ class Installation:
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
     daemon: subprocess.Popen[bytes] | None = None
     jobs: list[RunningJob] = field(default_factory=list[RunningJob])
+    is_wrong: str = ""  # why ``ckptfs check`` complains about the store in the end, on purpose
 
     @property
     def store(self) -> Path:
@@ -284,6 +286,8 @@ class Installation:
                     )
         finally:
             self._end_hard()
+        if not self.is_wrong:
+            assert_whole(self.top)
 
     def _end_hard(self) -> None:
         try:
@@ -292,3 +296,15 @@ class Installation:
             self.kill_daemon()
         if os.path.ismount(self.mount):
             subprocess.run(["umount", "--lazy", str(self.mount)], check=False, timeout=TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def running(top: Path) -> Iterator[Installation]:
+    """Run a daemon on a fresh store below *top*; take everything away at the end."""
+    top.chmod(0o755)
+    made = Installation(top)
+    try:
+        made.start()
+        yield made
+    finally:
+        made.end()

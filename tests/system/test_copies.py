@@ -19,6 +19,7 @@ from .installation import (
     RunningJob,
     eventually,
     refused_control,
+    running,
     write_control,
 )
 from .test_storage_faults import RANDOM_MEMORY, biggest_pack, flip, goes_on, random_memory
@@ -61,14 +62,8 @@ def test_a_restart_does_not_notice_a_damaged_store(installation: Installation, t
 @pytest.fixture
 def alone(tmp_path_factory):
     """A daemon on a fresh store: no volumes yet."""
-    top = tmp_path_factory.mktemp("alone")
-    top.chmod(0o755)
-    made = Installation(top)
-    made.start()
-    try:
+    with running(tmp_path_factory.mktemp("alone")) as made:
         yield made
-    finally:
-        made.end()
 
 
 LEVELS = """\
@@ -116,9 +111,12 @@ def test_levels_of_the_jsdl_are_reached_waited_for_and_collected(alone, tmp_path
     eventually(lambda: [p.name for p in place.glob("heads/*/*")] == ["2"], "and its copy, too")
     goes_on(job)
     job.kill()
-    flip(biggest_pack(installation.store), 1 << 20)
+    pack = biggest_pack(installation.store)
+    good = pack.read_bytes()
+    flip(pack, 1 << 20)
     job.restart(2)
     goes_on(job)
+    eventually(lambda: pack.read_bytes() == good, "the store is mended")
 
 
 def mounted(place, options: str) -> None:

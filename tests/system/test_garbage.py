@@ -30,18 +30,6 @@ JOB_MIB = 24
 DISK_MIB = 96
 
 
-@pytest.fixture(scope="module")
-def installation(tmp_path_factory):
-    top = tmp_path_factory.mktemp("garbage")
-    top.chmod(0o755)
-    made = Installation(top)
-    made.start()
-    try:
-        yield made
-    finally:
-        made.end()
-
-
 def ckptfs(installation: Installation, *argv: str) -> str:
     command = [PYTHON, "-m", "ckptfs.cli.main", *argv, "--mount", str(installation.mount)]
     repository = Path(__file__).parents[2]

@@ -89,6 +89,7 @@ def test_a_scrub_finds_a_changed_byte_and_a_repair_names_it(installation):
     data = bytearray(pack.read_bytes())
     data[8192] ^= 1
     pack.write_bytes(data)
+    installation.is_wrong = "a damaged pack has no copy; its version ends in the trash"
     write_control(scrub, "1", uid=0)
     wait_control(scrub, lambda text: text.startswith("idle (last"), uid=0)
     degraded = (installation.mount / "ctl/degraded").read_text()

@@ -19,6 +19,7 @@ from ckptfs.store import fleet as fleet_module
 from ckptfs.store.attached import held_up
 from ckptfs.store.copies_plan import Holding, Piece, count_copies, plan_moves
 from ckptfs.store.store import open_store
+from tests.copies_kit import some_holdings, some_needs
 from tests.store_kit import JOB, MIB, FaultyCalls, dirtied, full, load, noise, save
 
 DATA = noise(2 * MIB)
@@ -382,18 +383,10 @@ def test_the_fewest_copies_come_first_then_what_most_need_then_the_newest():
     assert order == ["j.1@2", "j.1@2", "j.1@1", "j.1@1", "j.1@3", "j.1@3", "j.1@4"]
 
 
-PIECES = [Piece("packs", name) for name in "pqr"] + [Piece("heads", f"j.1@{n}") for n in "12"]
-KEYS = [(JobId("j.1"), Version(1)), (JobId("j.1"), Version(2))]
-some = st.frozensets(st.sampled_from(PIECES), min_size=1)
-
-
 @settings(max_examples=300, deadline=None)
 @given(
-    needs=st.fixed_dictionaries(dict.fromkeys(KEYS, some)),
-    holdings=st.dictionaries(
-        st.sampled_from("abcd"),
-        st.builds(Holding, st.sampled_from(["d1", "d2", "d3"]), some, st.booleans(), st.booleans()),
-    ),
+    needs=some_needs,
+    holdings=some_holdings,
     level=st.integers(1, 5),
 )
 @pytest.mark.slow

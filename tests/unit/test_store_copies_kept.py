@@ -20,7 +20,7 @@ from ckptfs.store.copies_scrub import (
     piece_of,
 )
 from ckptfs.store.store import open_store
-from tests.copies_kit import DATA, NOW, World, flip
+from tests.copies_kit import DATA, NOW, World, flip, some_holdings, some_needs
 from tests.store_kit import JOB, FaultyCalls, load
 
 
@@ -83,24 +83,15 @@ async def test_the_second_copy_in_one_domain_is_one_too_many(world):
     assert sorted((len(world.files("b")), len(world.files("c")))) == [0, 8]
 
 
-PIECES = [Piece("packs", name) for name in "pqr"] + [Piece("heads", f"j.1@{n}") for n in "12"]
-JOB_1 = JobId("j.1")
-KEYS = [(JOB_1, Version(1)), (JOB_1, Version(2))]
-some = st.frozensets(st.sampled_from(PIECES), min_size=1)
-
-
 @settings(max_examples=300, deadline=None)
 @given(
-    needs=st.fixed_dictionaries(dict.fromkeys(KEYS, some)),
-    holdings=st.dictionaries(
-        st.sampled_from("abcd"),
-        st.builds(Holding, st.sampled_from(["d1", "d2", "d3"]), some, st.booleans(), st.booleans()),
-    ),
+    needs=some_needs,
+    holdings=some_holdings,
     level=st.integers(1, 4),
 )
 @pytest.mark.slow
 def test_taking_away_never_goes_below_the_level_and_never_starts_copying(needs, holdings, level):
-    levels = {JOB_1: level}
+    levels = {JobId("j.1"): level}
     if plan_moves(needs, levels, holdings, "d1"):
         return
     after = dict(holdings)
