@@ -25,6 +25,7 @@ from ckptfs.ids import Version
 from ckptfs.store.copies_record import COMPRESS, ENCRYPT, PLAIN
 from tests.store_kit import UNIT, draft, load, write_file
 
+from .ageing import Ageing
 from .calls import no_fault, nth
 from .damage import SPOILS, damage
 from .disk import DICE, POLICIES, put_down
@@ -44,7 +45,7 @@ WAYS = (*POLICIES, *DICE)
 picks = st.integers(0, 10**6)  # an index into whatever there is
 
 
-class StoreMachine(History):
+class StoreMachine(Ageing):
     """See the top of this file."""
 
     # -- writing ------------------------------------------------------------------
