@@ -48,7 +48,8 @@ def pytest_configure(config):
 @pytest.fixture(autouse=True)
 def _whole_stores(request):
     """See the top of this file.  Made first, so it ends last."""
-    top = request.getfixturevalue("tmp_path") if "tmp_path" in request.fixturenames else None
+    is_asked = not request.config.getoption("--fast") and "tmp_path" in request.fixturenames
+    top = request.getfixturevalue("tmp_path") if is_asked else None
     yield
     if top is None:
         return
@@ -64,3 +65,6 @@ def pytest_terminal_summary(terminalreporter, config):
     if whole or wrong:
         terminalreporter.section("stores checked after their tests")
         terminalreporter.line(f"{whole} whole; {wrong} tests leave theirs wrong on purpose")
+    elif config.getoption("--fast"):
+        terminalreporter.section("stores checked after their tests")
+        terminalreporter.line("none: left out by --fast, as it takes a second")

@@ -74,7 +74,9 @@ class Service:
         """Ask for something and return in the middle of it: True; or too late: False."""
         if name in ("collection", "scrub"):
             return self.upkeep(name)
-        self.job.write("checkpoint", "1")
+        version = self.job.write("checkpoint", "1")
+        if name == "replication":
+            return self.is_copying(version)
         share = rng.random() * (JOB_MIB << 20)
         looks = {
             "asked": lambda: True,
@@ -85,19 +87,20 @@ class Service:
                 and self.staged_bytes() >= JOB_MIB << 20
             ),
         }
-        is_saved = catch(looks.get(name, lambda: False), lambda: not self.is_saving())
-        return self.is_copying() if name == "replication" else is_saved or name == "complete"
+        is_hit = catch(looks.get(name, lambda: False), lambda: not self.is_saving())
+        return is_hit or name == "complete"
 
     def is_saving(self) -> bool:
         """Return whether a checkpoint is under way."""
         return "saving" in self.job.read("checkpoint")
 
-    def is_copying(self) -> bool:
-        """Wait for the newest version to be copied; return in the middle of that, or False."""
-        copies, newest = self.installation.top / "copies", max(self.versions())
+    def is_copying(self, version: str) -> bool:
+        """Wait for a version to be copied; return in the middle of that, or when it is: False."""
+        copies = self.installation.top / "copies"
+        before = set(copies.glob("*/??/*"))  # temporary files too
         return catch(
-            lambda: any(copies.glob("*/??/.*.tmp")) or any(copies.glob("packs/??/.*")),
-            lambda: (copies / "heads" / self.job.name / str(newest)).exists(),
+            lambda: set(copies.glob("*/??/*")) - before,
+            lambda: (copies / "heads" / self.job.name / version).exists(),
         )
 
     def upkeep(self, name: str) -> bool:
