@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +20,7 @@ from tools.benchlib.memory import split
 from tools.benchlib.plot import height
 from tools.benchlib.programs import PROGRAMS, write_program
 from tools.benchlib.rows import GOALS, PAGE, Found, page_hashes, remarks, results, table
+from tools.benchlib.scratch import PREFIX, scratch
 from tools.benchlib.slack import savings
 from tools.benchlib.synthetic import JOB, Size, build
 
@@ -153,3 +156,32 @@ def test_help_names_both_measurements():
     )
     assert "freeze" in done.stdout
     assert "compare" in done.stdout
+
+
+def test_what_a_killed_run_has_left_is_taken_away_by_the_next(tmp_path):
+    ended = subprocess.Popen(["true"])
+    ended.wait()
+    left = tmp_path / f"{PREFIX}{ended.pid}-x"
+    (left / "store").mkdir(parents=True)
+    program = left / "program.py"
+    program.write_text("import signal; print(flush=True); signal.pause()")
+    mine = tmp_path / f"{PREFIX}{os.getpid()}-x"
+    mine.mkdir()
+    (tmp_path / "else").mkdir()
+    with subprocess.Popen([sys.executable, program], stdout=subprocess.PIPE) as running:
+        assert running.stdout
+        running.stdout.readline()
+        with scratch(str(tmp_path)) as base:
+            (base / "file").write_text("x")
+            assert running.wait(10) == -signal.SIGTERM
+            assert sorted(tmp_path.iterdir()) == sorted([mine, base, tmp_path / "else"])
+    assert sorted(tmp_path.iterdir()) == sorted([mine, tmp_path / "else"])
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_run_that_is_told_to_end_takes_its_directory_away(tmp_path, number):
+    before = signal.getsignal(number)
+    with pytest.raises(SystemExit, match=str(128 + number)), scratch(str(tmp_path)):
+        os.kill(os.getpid(), number)
+    assert not list(tmp_path.iterdir())
+    assert signal.getsignal(number) == before

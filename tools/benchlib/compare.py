@@ -9,7 +9,6 @@ import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from . import machine
 from .machine import CKPTFS, CRIU, Cost, Job
 from .peers import make_keepers
 from .programs import PROGRAMS, write_program
+from .scratch import scratch
 
 NEEDED = ("restic", "borg", "zstd", "redis-server")
 PLAIN, OURS = "criu", "ckptfs"
@@ -63,6 +63,7 @@ def _ours(job: Job, base: Path, side: Side) -> Callable[[int], None]:
     pids = (machine.daemon_pid(base), machine.parent_of(job.holder_pid))  # service, supervisor
     packs = (base / "store" / "packs", base / "store" / "manifests", base / "store" / "heads")
     before = sum(map(machine.disk_bytes, packs))  # of programs measured earlier
+    Path(f"/proc/{pids[0]}/clear_refs").write_text("5\n")  # the peak is this program's: proc(5)
 
     def take(_version: int) -> None:
         start_s = sum(map(machine.cpu_s, pids))
@@ -162,14 +163,11 @@ def compare(arguments: argparse.Namespace) -> None:
     if missing := [name for name in NEEDED if not shutil.which(name)]:
         sys.exit(f"bench: {', '.join(missing)} missing: run tools/setup --bench")
     results: dict[str, dict[str, dict[str, object]]] = {}
-    with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
-        base = Path(text)
-        base.chmod(0o755)
-        with machine.mounted(base) as mount:
-            for program in arguments.programs or PROGRAMS:
-                sides = _measure(mount, base, program, arguments)
-                _print(program, sides)
-                results[program] = {name: vars(side) for name, side in sides.items()}
+    with scratch(arguments.dir) as base, machine.mounted(base) as mount:
+        for program in arguments.programs or PROGRAMS:
+            sides = _measure(mount, base, program, arguments)
+            _print(program, sides)
+            results[program] = {name: vars(side) for name, side in sides.items()}
     record = {"mib": arguments.mib, "versions": arguments.versions, "programs": results}
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

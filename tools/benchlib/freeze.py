@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import os
 import statistics
-import tempfile
 import time
 from pathlib import Path
 
 from . import machine
 from .machine import CKPTFS, Job
 from .programs import write_program
+from .scratch import scratch
 
 Row = tuple[float, float, float, float]  # still and wall seconds of both sides
 
@@ -40,9 +40,7 @@ def freeze(arguments: argparse.Namespace) -> None:
     """Each round is a fresh job, *versions* times; the two sides take turns in going first."""
     first: list[Row] = []
     later: list[Row] = []
-    with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
-        base = Path(text)
-        base.chmod(0o755)
+    with scratch(arguments.dir) as base:
         argv = write_program(base, "scattered", arguments.mib)
         (images := base / "plain").mkdir()
         with machine.mounted(base) as mount:

@@ -14,7 +14,6 @@ import signal
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ from pathlib import Path
 from . import machine
 from .machine import CKPTFS, CRIU, Job
 from .programs import write_program
+from .scratch import scratch
 
 STEP_TIMEOUT_S = 120.0
 LOOK_EVERY_S = 0.001
@@ -96,11 +96,7 @@ def _sides(job: Job, images: Path, size: int, *, lazy: bool) -> dict[str, Callab
 def restart(arguments: argparse.Namespace) -> None:
     """Take one version both ways, then restart from each in turn, warm and with --cold cold."""
     with contextlib.ExitStack() as stack:
-        text = stack.enter_context(
-            tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir)
-        )
-        base = Path(text)
-        base.chmod(0o755)
+        base = stack.enter_context(scratch(arguments.dir))
         argv = write_program(base, arguments.program, arguments.mib)
         (images := base / "plain").mkdir()
         mount = stack.enter_context(machine.mounted(base))

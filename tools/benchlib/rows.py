@@ -26,7 +26,6 @@ import shutil
 import signal
 import statistics
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -37,6 +36,7 @@ from .ingest import Copied, largest_image, measure_ingest
 from .machine import CKPTFS, Job
 from .memory import Memory, measure_memory
 from .programs import write_program
+from .scratch import scratch
 
 PAGE = 4096
 CHUNK = 1 << 20
@@ -262,9 +262,7 @@ def rows(arguments: argparse.Namespace) -> None:
     """Measure and print; with --json write all single numbers, too."""
     found = Found()
     for part in arguments.parts or PARTS:
-        with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
-            base = Path(text)
-            base.chmod(0o755)
+        with scratch(arguments.dir) as base:
             PARTS[part](arguments, base, found)
     values = results(found)
     print(f"{arguments.program}, {arguments.mib} MiB, {arguments.versions} versions")

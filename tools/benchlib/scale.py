@@ -12,7 +12,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import threading
 import time
 from collections.abc import Callable
@@ -20,11 +19,13 @@ from pathlib import Path
 
 from . import machine
 from .machine import CKPTFS, ROOT
+from .scratch import scratch
 
 JOB = "scale.1"
 MAKER = Path(__file__).with_name("synthetic.py")
 COLLECTED_S = 120.0
 LATENCY_EVERY_S = 0.02
+SCRUB_S = 10.0
 Row = tuple[str, str, float, str]  # what, goal, measured, unit
 
 
@@ -53,24 +54,44 @@ def _wait_collected(mount: Path) -> None:
 
 
 class Latency:
-    """The longest stat(2) of a control file while a block runs, seconds."""
+    """The longest of each kind of request while a block runs, seconds; one reader for each."""
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._stop = path, threading.Event()
-        self._thread = threading.Thread(target=self._watch)
-        self.worst_s = 0.0
+    def __init__(self, mount: Path) -> None:
+        job = mount / JOB
+        self._kinds: dict[str, Callable[[], object]] = {
+            "stat of a control file": (mount / "ctl" / "health").stat,
+            "cat ctl/stat": (mount / "ctl" / "stat").read_bytes,
+            "cat of a job's state": (job / "ctl" / "state").read_bytes,
+            "ls of a version": lambda: os.listdir(job / "1"),
+        }
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._watch, args=(k,)) for k in self._kinds]
+        self.times_s: dict[str, list[float]] = {kind: [0.0] for kind in self._kinds}
 
     def __enter__(self) -> Latency:
-        self._thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop.set()
-        self._thread.join()
+        for thread in self._threads:
+            thread.join()
 
-    def _watch(self) -> None:
+    def _watch(self, kind: str) -> None:
         while not self._stop.wait(LATENCY_EVERY_S):
-            self.worst_s = max(self.worst_s, _timed(self._path.stat))
+            self.times_s[kind].append(_timed(self._kinds[kind]))
+
+    def rows(self, during: str) -> list[Row]:
+        """Return the longest of each kind."""
+        return [
+            (f"longest {kind} during {during}", "0.1", max(times), "s")
+            for kind, times in self.times_s.items()
+        ]
+
+
+def _command(*words: str) -> None:
+    machine.run(CKPTFS, *words)
 
 
 def _collect(mount: Path) -> float:
@@ -90,10 +111,23 @@ def measure(base: Path, mount: Path, size: argparse.Namespace) -> list[Row]:
     print(f"{'':58} {'must; stretch':>22} {'measured':>9}")
     (base / "store" / "heads.index").unlink(missing_ok=True)
     note("mount, nothing known (after the catalog is made)", "", _mount(base, mount))
-    note("ls, the first after that", "", _ls(mount))
-    with Latency(mount / "ctl" / "health") as seen:
+    note("ls, the first after that", "0.5; 0.1", _ls(mount))
+    note("ckptfs gc --dry-run, asked at once", "", _collect(mount))
+    with Latency(mount) as seen:
         _wait_collected(mount)
-    note("longest stat(2) of a control file during a collection", "", seen.worst_s)
+    for row in seen.rows("a collection"):
+        note(*row)
+    note("ckptfs ls -l of the job, the first", "2", _timed(lambda: _command("ls", "-l", JOB)))
+    note("ckptfs plot, the first: all is counted", "", _timed(lambda: _command("plot", JOB)))
+    note("ckptfs ls -l again", "2", _timed(lambda: _command("ls", "-l", JOB)))
+    note("ckptfs plot again", "", _timed(lambda: _command("plot", JOB)))
+    note("ckptfs df", "", _timed(lambda: _command("df")))
+    machine.run(CKPTFS, "scrub", "--no-wait")
+    with Latency(mount) as seen:
+        time.sleep(SCRUB_S)
+    for row in seen.rows("a scrub"):
+        note(*row)
+    machine.run(CKPTFS, "scrub", "--stop")
     machine.run(CKPTFS, "umount", mount)
 
     note(f"mount, {size.packs} packs known", "1; 0.3", _mount(base, mount))
@@ -117,19 +151,14 @@ def scale(arguments: argparse.Namespace) -> None:
     names = ("versions", "packs", "extents", "dead")
     size = {name: getattr(arguments, name) for name in names}
     maker: list[str | Path] = [ROOT / ".venv/bin/python", MAKER]
-    with tempfile.TemporaryDirectory(prefix="ckptfs-scale-", dir=arguments.dir) as text:
-        base = Path(text)
+    with scratch(arguments.dir) as base:
         (mount := base / "ckpt").mkdir()
         os.environ["CKPTFS_MOUNT"] = str(mount)
         words = [*maker, base / "store", *map(str, size.values())]
         print(f"made in {_timed(lambda: machine.run(*words)):.0f} s", flush=True)
-        try:
-            _mount(base, mount)  # a new store has no catalog yet
-            machine.run(CKPTFS, "umount", mount)
-            rows = measure(base, mount, arguments)
-        finally:
-            if mount.is_mount():
-                machine.run(CKPTFS, "umount", mount)
+        _mount(base, mount)  # a new store has no catalog yet
+        machine.run(CKPTFS, "umount", mount)
+        rows = measure(base, mount, arguments)
     if arguments.json:
         named = [dict(zip(("what", "goal", "value", "unit"), row, strict=True)) for row in rows]
         arguments.json.write_text(json.dumps({"size": size, "rows": named}, indent=1) + "\n")

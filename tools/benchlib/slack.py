@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 from . import machine
 from .machine import CKPTFS, ROOT
 from .programs import PROGRAMS, write_program
+from .scratch import scratch
 
 LOOKER = Path(__file__).with_name("liveness.py")
 DIRTYING_S = 1.0
@@ -47,9 +47,7 @@ def slack(arguments: argparse.Namespace) -> None:
     """Measure each program in a store of its own."""
     print(f"{arguments.mib} MiB, {arguments.versions} versions, the last {arguments.keep} kept; MB")
     print(f"{'':12}{'whole':>8}{'stored':>8}{'alive':>8}{'freed':>8}{'saved':>8}")
-    with tempfile.TemporaryDirectory(prefix="ckptfs-bench-", dir=arguments.dir) as text:
-        base = Path(text)
-        base.chmod(0o755)
+    with scratch(arguments.dir) as base:
         for program in arguments.programs or PROGRAMS:
             found = _measure(base, program, arguments)
             share = 100 * found[3] / found[0]
