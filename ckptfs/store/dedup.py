@@ -1,7 +1,8 @@
 """Deciding for the pages of a block: known already, zero, or new.
 
 `Known` is what the version before this one holds; `Deduplicator` turns the
-pages of one block into places and hands the new ones to the pack.  Owned by
+pages of blocks into rows of its index, which say where each is stored, and
+hands the new ones to the pack.  Owned by
 the hashing thread.
 """
 
@@ -80,68 +81,82 @@ def _gather(parts: Sequence[U8], which: npt.NDArray[np.intp], out: U8) -> None:
 
 
 class Deduplicator:
-    """Places for pages, one block at a time."""
+    """Places for pages, some blocks at a time."""
 
     def __init__(self, packs: PackSet, seed: int) -> None:
         self.seed = seed
         self.packs = packs
         self.new_pages = 0
         self._index = PageIndex(seed)
-        self._files: dict[tuple[str, str], KnownFile] = {}
+        self._files: dict[tuple[str, str], range] = {}
 
     def learn(self, known: Known, expect_pages: int) -> None:
         """Take in the version before.  Once, before the first block.
 
         *expect_pages*: of this version; room that is not needed is never touched.
 
-        Its hashes are kept once, in the index, and compared with from there.
+        Its hashes are kept once, in the index, and compared with from there.  `begin` follows,
+        when nothing else holds *known* any more: what it does takes as much memory.
         """
         pages = sum(len(file.places) for file in known.files.values())
         self._index.reserve(max(pages + pages // 3, expect_pages))
         for key, file in known.files.items():
-            self._files[key] = KnownFile(*self._index.add(file.hashes, file.places))
+            self._files[key] = self._index.load(file.hashes, file.places)
+
+    def begin(self) -> None:
+        """Have the pages of the version before found."""
+        self._index.enter()
+
+    def close(self) -> None:
+        """No page comes any more; the rows stay good."""
+        self._index.close()
+
+    def table(self, rows: U32) -> tuple[U64, U32]:
+        """Return hash and place of each row that `place` returned."""
+        return self._index.table(rows)
 
     def forget(self) -> None:
-        """Let go of the index: 8 MiB per GiB that the commit need not find still there."""
+        """Let go of the index: 6 MiB per GiB that the commit need not find still there."""
         self._index = PageIndex(self.seed)
         self._files = {}
 
-    def known_file(self, unit: str, name: str) -> KnownFile | None:
-        """Return the file of that name in the version before."""
+    def known_file(self, unit: str, name: str) -> range | None:
+        """Return the rows of the file of that name in the version before."""
         return self._files.get((unit, name))
 
-    def place(
-        self, rows: Sequence[U8], hashes: U64, before: KnownFile | None, first_page: int
-    ) -> U32:
-        """Return one place per row of *rows*: parts of n x 4096, blocks of which one may be short.
+    def place(self, pages: Sequence[U8], hashes: U64, before: range | None, first_page: int) -> U32:
+        """Return the row in the index of each page of *pages*, parts of n x 4096.
 
-        *before*, *first_page*: the same file in the version before and where in it the first
-        block starts.  Comparing with the page at the same place first keeps runs together and
-        finds nearly all that there is to find: one vector comparison.
+        *pages* are blocks, of which one may be short.  *before*, *first_page*: the same file in
+        the version before and where in it the first block starts.  Comparing with the page at the
+        same place first keeps runs together and finds nearly all that there is to find: one
+        vector comparison.
         """
         count = len(hashes)
-        places: U32 = np.zeros(count, dtype=np.uint32)
+        rows: U32 = np.zeros(count, dtype=np.uint32)
         known = np.zeros(count, dtype=np.bool_)
         if before is not None:
-            there = before.hashes[first_page : first_page + count]
-            same = equal_hashes(there, hashes[: len(there)])
-            known[: len(there)] = same
-            places[: len(there)][same] = before.places[first_page : first_page + count][same]
+            there = before[first_page : first_page + count]
+            known[: len(there)] = equal_hashes(self._index.hashes(there), hashes[: len(there)])
+            rows[: len(there)] = np.arange(there.start, there.stop)
         rest = np.flatnonzero(~known)
         if len(rest):
             found, where = self._index.find(hashes[rest])
-            places[rest[found]] = where[found]
+            rows[rest[found]] = where[found]
             known[rest[found]] = True
+        places = self._index.places(rows)
         for block in _scattered(places, known):
             part = slice(block * BLOCK_PAGES, (block + 1) * BLOCK_PAGES)
             known[part] &= places[part] == 0
         new = np.flatnonzero(~known)
         if len(new):
-            places[new] = self._store(rows, new, hashes[new])
-        return places
+            rows[new] = self._store(pages, new, hashes[new])
+        return rows
 
-    def _store(self, rows: Sequence[U8], new: npt.NDArray[np.intp], hashes: U64) -> U32:
-        """Put the rows *new* into the pack, equal ones once; return their places."""
+    def _store(
+        self, pages: Sequence[U8], new: npt.NDArray[np.intp], hashes: U64
+    ) -> npt.NDArray[np.intp]:
+        """Put the pages *new* into the pack, equal ones once; return their rows."""
         _, firsts, group = np.unique(hashes[:, 0], return_index=True, return_inverse=True)
         if len(firsts) == len(new) or not np.array_equal(hashes[firsts][group], hashes):
             firsts, group = np.arange(len(new)), np.arange(len(new))
@@ -150,18 +165,17 @@ class Deduplicator:
             rank = np.empty_like(order)
             rank[order] = np.arange(len(order))
             firsts, group = firsts[order], rank[group]
-        stored = self._append(rows, new[firsts])
+        stored = self._append(pages, new[firsts])
         self.new_pages += len(firsts)
-        self._index.add(hashes[firsts], stored)
-        return stored[group]
+        return self._index.add(hashes[firsts], stored).start + group
 
-    def _append(self, rows: Sequence[U8], which: npt.NDArray[np.intp]) -> U32:
+    def _append(self, pages: Sequence[U8], which: npt.NDArray[np.intp]) -> U32:
         stored: U32 = np.empty(len(which), dtype=np.uint32)
         done = 0
         while done < len(which):
             room, first = self.packs.room(len(which) - done)
             take = len(room)
-            _gather(rows, which[done : done + take], room)
+            _gather(pages, which[done : done + take], room)
             stored[done : done + take] = np.arange(first, first + take, dtype=np.uint32)
             self.packs.used(take)
             done += take

@@ -4,6 +4,7 @@ One index per version being written: filled with the pages of the version
 before it, then with every new page as it goes into the pack, so a page that
 two processes of a tree share is stored once.  A *place* is one 32-bit word,
 pack number * 65536 + page number; place 0 is the zero page, never stored.
+A *row* is a page's number in the index; row 0 is the zero page.
 
 The table may forget: a hash has four slots, and a page that finds them all
 taken is not remembered (0.16 % of random pages when full).  It is written
@@ -55,26 +56,53 @@ class PageIndex:
             places[: self._count] = self._places[: self._count]
             self._hashes, self._places = hashes, places
 
-    def add(self, hashes: U64, places: U32) -> tuple[U64, U32]:
-        """Remember pages, one row and one word each; return the index's own copy of both."""
+    def load(self, hashes: U64, places: U32) -> range:
+        """Take pages in, one row and one word each; return their rows.  Found after `enter`."""
         first, end = self._count, self._count + len(hashes)
         if end > len(self._places):
             self.reserve(end + end // 4)
         self._hashes[first:end] = hashes
         self._places[first:end] = places
         self._count = end
-        if end * SLOTS_PER_PAGE > len(self._slots):
+        return range(first, end)
+
+    def enter(self) -> None:
+        """Have everything found that was loaded."""
+        self._make_slots()
+
+    def add(self, hashes: U64, places: U32) -> range:
+        """Remember pages, one row and one word each; return their rows."""
+        rows = self.load(hashes, places)
+        if rows.stop * SLOTS_PER_PAGE > len(self._slots):
             self._make_slots()
         else:
-            self._enter(first, end)
-        return self._hashes[first:end], self._places[first:end]
+            self._enter(rows.start, rows.stop)
+        return rows
 
-    def find(self, hashes: U64) -> tuple[Flags, U32]:
-        """Return (known, places), one entry per row of *hashes*; a place counts where known."""
-        rows, found = self._rows(hashes)
-        return found, self._places[rows]
+    def close(self) -> None:
+        """Let go of what finding needs: 4 MiB per GiB.  Rows stay good; nothing is added."""
+        self._slots = np.zeros(0, dtype=np.uint32)
 
-    def _rows(self, hashes: U64) -> tuple[Indices, Flags]:
+    def hashes(self, rows: range) -> U64:
+        """Return the hashes of rows that lie together, not a copy."""
+        return self._hashes[rows.start : rows.stop]
+
+    def places(self, rows: U32) -> U32:
+        """Return the place of each row."""
+        return self._places[rows]
+
+    def table(self, rows: U32) -> tuple[U64, U32]:
+        """Return hash and place of each row.  In parts: numpy makes eight bytes of each index."""
+        hashes: U64 = np.empty((len(rows), 2), dtype=np.uint64)
+        places: U32 = np.empty(len(rows), dtype=np.uint32)
+        for first in range(0, len(rows), ENTER_AT_ONCE):
+            part = slice(first, first + ENTER_AT_ONCE)
+            np.take(self._hashes, rows[part], axis=0, out=hashes[part], mode="clip")
+            np.take(self._places, rows[part], out=places[part], mode="clip")
+        return hashes, places
+
+    def find(self, hashes: U64) -> tuple[Flags, Indices]:
+        """Return (known, rows), one entry per row of *hashes*; a row counts where known."""
         rows: Indices = np.zeros(len(hashes), dtype=np.intp)
         found: Flags = np.zeros(len(hashes), dtype=np.bool_)
         for word, shift in CHOICES:
@@ -85,7 +113,7 @@ class PageIndex:
             found |= hit
             if found.all():
                 break
-        return rows, found
+        return found, rows
 
     def _enter(self, first: int, end: int) -> None:
         # Backwards, because of equal hashes in one batch the last assignment wins and the

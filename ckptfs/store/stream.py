@@ -39,29 +39,27 @@ class StoredFile:
 
 
 class PageRows:
-    """Hashes and places of a file's pages, growing in place: joining parts takes twice as much."""
+    """Rows of a file's pages in the index, growing in place: joining parts takes twice as much."""
 
     def __init__(self) -> None:
-        self._hashes: U64 = np.empty((0, 2), dtype=np.uint64)
-        self._places: U32 = np.empty(0, dtype=np.uint32)
+        self._rows: U32 = np.empty(0, dtype=np.uint32)
         self.pages = 0
 
-    def append(self, hashes: U64, places: U32) -> None:
-        """Add one row and one place per page; both are copied."""
-        first, self.pages = self.pages, self.pages + len(places)
-        if self.pages > len(self._places):
+    def append(self, rows: U32) -> None:
+        """Add one row per page; copied."""
+        first, self.pages = self.pages, self.pages + len(rows)
+        if self.pages > len(self._rows):
             self._resize(max(self.pages, first + first // 8))
-        self._hashes[first : self.pages] = hashes
-        self._places[first : self.pages] = places
+        self._rows[first : self.pages] = rows
 
-    def finish(self) -> tuple[U64, U32]:
-        """Return both, as long as they are."""
+    def finish(self) -> U32:
+        """Return the rows, as long as they are, and let go of them."""
         self._resize(self.pages)
-        return self._hashes, self._places
+        rows, self._rows, self.pages = self._rows, np.empty(0, dtype=np.uint32), 0
+        return rows
 
     def _resize(self, rows: int) -> None:
-        self._hashes.resize((rows, 2), refcheck=False)  # nobody else has either of them yet
-        self._places.resize(rows, refcheck=False)
+        self._rows.resize(rows, refcheck=False)  # nobody else has it yet
 
 
 class FileStream:
@@ -81,6 +79,7 @@ class FileStream:
         self._before = dedup.known_file(unit, name)
         self._unit, self._name = unit, name
         self._size = 0  # bytes in finished blocks
+        self._whole = b""
         self._digests: list[bytes] = []
         self._rows = PageRows()
         self._parts: list[memoryview] = []  # of the block being gathered, whole pages
@@ -103,14 +102,17 @@ class FileStream:
             if self._have == BLOCK:
                 self._end_block()
 
-    def finish(self, unit: str, name: str) -> StoredFile:
-        """Take the end of the file, which may have been renamed meanwhile; return its record."""
+    def close(self) -> None:
+        """Take the end of the file."""
         if self._have:
             self._end_block()
-        whole = self._hashing.end(self._stream)
-        hashes, places = self._rows.finish()
+        self._whole = self._hashing.end(self._stream)
+
+    def record(self, unit: str, name: str) -> StoredFile:
+        """Return the record of a closed file, which may have been renamed meanwhile.  Once."""
+        hashes, places = self._dedup.table(self._rows.finish())
         digests = b"".join(self._digests)
-        return StoredFile(unit, name, self._size, whole, digests, hashes, places)
+        return StoredFile(unit, name, self._size, self._whole, digests, hashes, places)
 
     def _end_block(self) -> None:
         parts = self._parts or [memoryview(self._rest)]
@@ -123,6 +125,6 @@ class FileStream:
 
     def _place(self, rows: Sequence[U8], digests: Sequence[bytes], hashes: U64) -> None:
         """Place the pages of blocks in a row.  The last page is filled up with zeros."""
-        places = self._dedup.place(rows, hashes, self._before, self._rows.pages)
+        placed = self._dedup.place(rows, hashes, self._before, self._rows.pages)
         self._digests += digests
-        self._rows.append(hashes, places)
+        self._rows.append(placed)

@@ -74,21 +74,36 @@ def test_the_index_finds_what_was_added():
     places = np.arange(1, 50_001, dtype=np.uint32)
     for at in range(0, 50_000, 256):
         index.add(hashes[at : at + 256], places[at : at + 256])
-    known, where = index.find(hashes)
+    known, rows = index.find(hashes)
     assert known.mean() > 0.99
-    assert (where[known] == places[known]).all()
-    assert not index.find(rng.integers(0, 2**63, (5_000, 2), dtype=np.uint64))[0].any()
+    assert (index.places(rows)[known] == places[known]).all()
+    index.close()
+    table, where = index.table(rows[known].astype(np.uint32))  # more than one part of it
+    assert (table == hashes[known]).all()
+    assert (where == places[known]).all()
     assert len(index) == 50_000
+
+
+def test_the_index_finds_nothing_else_and_nothing_that_was_not_entered():
+    index, rng = PageIndex(7), np.random.default_rng(1)
+    hashes = rng.integers(0, 2**63, (5_000, 2), dtype=np.uint64)
+    rows = index.load(hashes, np.arange(1, 5_001, dtype=np.uint32))
+    assert (index.hashes(rows[7:9]) == hashes[7:9]).all()
+    assert not index.find(hashes)[0].any()
+    index.enter()
+    assert index.find(hashes)[0].mean() > 0.99
+    assert not index.find(rng.integers(0, 2**63, (5_000, 2), dtype=np.uint64))[0].any()
 
 
 def test_the_index_knows_the_zero_page_and_the_first_of_equals():
     index = PageIndex(7)
     hashes = hash_pages(bytes(PAGE) + noise(PAGE) * 2, 7)
-    known, where = index.find(hashes)
+    known, rows = index.find(hashes)
     assert known.tolist() == [True, False, False]
-    assert where[0] == 0
+    assert rows[0] == 0
     index.add(hashes[1:], np.array([5, 6], dtype=np.uint32))
-    assert index.find(hashes)[1].tolist() == [0, 5, 5]
+    assert index.find(hashes)[1].tolist() == [0, 1, 1]
+    assert index.places(np.array([0, 1, 2], dtype=np.uint32)).tolist() == [0, 5, 6]
 
 
 def test_a_pack_proves_its_name():
