@@ -160,6 +160,8 @@ class FakeNode:
         self.translib = SimTranslib(script)
         self.start_failure: CkptfsError | None = None
         self.rebuild_failure: CkptfsError | None = None
+        self.rebuild_held: trio.Event | None = None  # a rebuild waits for it
+        self.proofs: list[trio.Event] = []  # handed over with each rebuild
         self.restart_refusal = ""
         self.forgotten: list[tuple[JobId, UnitName]] = []
         self.rebuilds: list[tuple[JobId, UnitName, str, JobId | None]] = []
@@ -243,8 +245,13 @@ class FakeNode:
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
         lazy: bool = False,
+        proved: trio.Event | None = None,
     ) -> FakeUnit:
         self.ready.discard((job, unit))
+        if proved is not None:
+            self.proofs.append(proved)
+        if self.rebuild_held is not None:
+            await self.rebuild_held.wait()
         await trio.lowlevel.checkpoint()
         failure, self.rebuild_failure = self.rebuild_failure, None
         if failure is not None:

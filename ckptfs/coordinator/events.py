@@ -18,6 +18,7 @@ class Event(enum.StrEnum):
     VERIFIED = "verified"
     PLACED = "placed"
     REBUILT = "rebuilt"
+    PROVED = "proved"
     FAILED = "failed"
 
 
@@ -34,4 +35,5 @@ class Order(enum.StrEnum):
     VERIFY = "verify"
     PLACE = "place"
     REBUILD = "rebuild"
+    PROVE = "prove"
     RESUME_RST = "resume_rst"

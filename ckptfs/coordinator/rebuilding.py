@@ -6,8 +6,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 import trio
 
@@ -22,9 +23,52 @@ from .parts import Parts
 
 log = logging.getLogger(__name__)
 PROGRESS_S = 0.2
-# A lazy restart proves only files up to this size beforehand, so all but memory: that is proved
-# when it is read, and what cannot be read ends the job.
-LAZY_PROVED_BYTES = 1 << 20
+# Files up to this size are proved before anything else, so all but memory.  That is proved beside
+# the rebuild; in a lazy restart when it is read, and what cannot be read ends the job.
+PROVED_FIRST_BYTES = 1 << 20
+
+
+class Proof:
+    """Reading all of the version, while its units are rebuilt and held frozen."""
+
+    def __init__(self) -> None:
+        self.wanted = trio.Event()  # all but memory is proved, units may be rebuilt
+        self.passed = trio.Event()  # everything is whole
+        self.over = trio.Event()
+        self.refusal: CkptfsError | None = None
+        self._rebuilds: list[trio.CancelScope] = []
+
+    def end(self, refusal: CkptfsError | None) -> None:
+        """Take the result, and cut short the rebuilds that came to nothing by it."""
+        self.refusal = refusal
+        if refusal is None:
+            self.passed.set()
+        self.over.set()
+        if refusal is not None:
+            for scope in self._rebuilds:
+                scope.cancel()
+
+    async def guard(self, rebuild: Callable[[], Awaitable[UnitPort]]) -> UnitPort | None:
+        """Return what *rebuild* returns, None when it came to nothing by what is wrong here.
+
+        Who waits for the proof then says it.
+        """
+        with trio.CancelScope() as scope:
+            self._rebuilds.append(scope)
+            try:
+                return await rebuild()
+            except CkptfsError:
+                # a block that cannot be read, perhaps: the proof says which
+                await self.over.wait()
+                if self.refusal is None:
+                    raise
+        return None
+
+    async def wait(self) -> None:
+        """Return when everything is whole.  Raises Corrupt, naming file and block."""
+        await self.over.wait()
+        if self.refusal is not None:
+            raise self.refusal
 
 
 @dataclass(slots=True)
@@ -40,6 +84,7 @@ class Rebuilding:
     begun_s: float
     journal_id: int = 0
     ports: dict[UnitName, UnitPort] = field(default_factory=dict[UnitName, UnitPort])
+    proof: Proof = field(default_factory=Proof)
 
     def actions(self) -> dict[Order, Action]:
         """Return how each order of the restart is carried out."""
@@ -47,7 +92,9 @@ class Rebuilding:
         return {
             Order.VERIFY: Action(self.verify, Event.VERIFIED, limits.verify_s),
             Order.PLACE: Action(self.place, Event.PLACED, limits.resume_s),
-            Order.REBUILD: Action(self.rebuild, Event.REBUILT, limits.rebuild_s),
+            # files of the job wait for the proof, which goes on meanwhile
+            Order.REBUILD: Action(self.rebuild, Event.REBUILT, limits.verify_s + limits.rebuild_s),
+            Order.PROVE: Action(self.prove, Event.PROVED, limits.verify_s),
             Order.RESUME_RST: Action(self.resume, Event.RESUMED, limits.resume_s),
             Order.KILL: Action(self.undo, Event.KILLED, limits.kill_s),
         }
@@ -64,17 +111,20 @@ class Rebuilding:
         await trio.lowlevel.checkpoint()
 
     async def verify(self, _service: UnitName) -> None:
-        """Read and hash every byte of the version before any of them is used (G5).
+        """Read and hash all but memory before any of it is used, and begin with the rest (G5).
 
-        Lazy: all but memory.  Supervisors and namespaces are made meanwhile; they touch nothing,
-        and a damaged version takes them down again.
+        The rest is proved while units are rebuilt: no file of the job is changed and none of them
+        runs before it is (lazy: it is proved when it is read).  Supervisors and namespaces are
+        made meanwhile; they touch nothing, and a damaged version takes them down again.
         """
         failures: list[CkptfsError] = []
         try:
             async with trio.open_nursery() as nursery:
                 for unit in self.facts:
                     nursery.start_soon(self._make_ready, unit, failures)
-                await self._prove(failures)
+                refusal = await self._prove(up_to_bytes=PROVED_FIRST_BYTES)
+            if refusal is not None:
+                raise refusal
             if failures:
                 raise failures[0]
         except BaseException:
@@ -83,17 +133,23 @@ class Rebuilding:
                     await self.parts.node.drop_ready(self.job.id, unit)
             raise
 
-    async def _prove(self, failures: list[CkptfsError]) -> None:
+        self.proof.wanted.set()
+
+    async def _prove(self, *, up_to_bytes: int) -> CkptfsError | None:
+        """Return what is wrong with the version, None when nothing is."""
+        store = self.parts.store
         try:
-            damage = await self.parts.store.prove(
-                self.source, self.version, up_to_bytes=LAZY_PROVED_BYTES if self.request.lazy else 0
-            )
+            damage = await store.prove(self.source, self.version, up_to_bytes=up_to_bytes)
         except CkptfsError as error:
-            failures.insert(0, error)
-            return
-        if damage:
-            self.parts.registry.changed(self.source, self.version)
-            failures.insert(0, Corrupt(str(damage[0])))
+            return error
+        if not damage:
+            return None
+        self.parts.registry.changed(self.source, self.version)
+        return Corrupt(str(damage[0]))
+
+    async def _prove_rest(self) -> None:
+        await self.proof.wanted.wait()
+        self.proof.end(None if self.request.lazy else await self._prove(up_to_bytes=0))
 
     async def _make_ready(self, unit: UnitName, failures: list[CkptfsError]) -> None:
         job = self.job
@@ -106,7 +162,8 @@ class Rebuilding:
 
     async def rebuild(self, unit: UnitName) -> None:
         """Put files back and rebuild one unit, held frozen at the barrier."""
-        port = await self.parts.node.rebuild(
+        rebuild = partial(
+            self.parts.node.rebuild,
             self.job.id,
             unit,
             self.job.spec,
@@ -116,12 +173,20 @@ class Rebuilding:
             logs_shown_as=self.job.logs_shown_as,
             logs_copied_from=self.source if self.source != self.job.id else None,
             lazy=self.request.lazy,
+            proved=self.proof.passed,
         )
+        port = await self.proof.guard(rebuild)
+        if port is None:
+            return
         self.ports[unit] = port
         self.parts.registry.incarnations[self.job.id].ports[unit] = port
         status = self.job.units[unit]
         status.pid, status.state = port.pid, "frozen"
         self.parts.registry.changed(self.job.id)
+
+    async def prove(self, _service: UnitName) -> None:
+        """Wait until everything is known to be whole.  Raises Corrupt, naming file and block."""
+        await self.proof.wait()
 
     async def resume(self, unit: UnitName) -> None:
         """Let one rebuilt unit go."""
@@ -142,7 +207,15 @@ class Rebuilding:
         await self.parts.registry.wait_exit(self.job.id, unit, self.parts.deadlines.thaw_s)
 
     async def report_progress(self) -> None:
-        """Keep the outcome's byte counts fresh until cancelled."""
+        """Prove what is left when it is time, and keep the outcome's byte counts fresh.
+
+        Until cancelled.
+        """
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._prove_rest)
+            await self._count_bytes()
+
+    async def _count_bytes(self) -> None:
         outcome = self.job.restart
         while outcome is not None:
             share = self.parts.store.verify_progress(self.source, self.version)

@@ -1,6 +1,7 @@
 """One restart of a job from a version, as a table (checkpointing.md 4).  Pure.
 
-All units are held rebuilt and frozen at one barrier before any is let go.
+All units are held rebuilt and frozen at one barrier, and every byte of the version has been
+proved, before any is let go.
 Whatever was rebuilt is killed when one fails, and the version stays restartable.
 """
 
@@ -21,6 +22,7 @@ class RestartPhase(enum.StrEnum):
     PLACING = "placing"
     VERIFYING = "verifying"
     REBUILDING = "rebuilding"
+    PROVING = "proving"
     RESUMING = "resuming"
     UNDOING = "undoing"
     RUNNING = "running"
@@ -33,7 +35,8 @@ _UNDO: Final = (_P.UNDOING, Order.KILL)
 RESTART: Final[Mapping[RestartPhase, Barrier[RestartPhase]]] = {
     _P.PLACING: Barrier(Event.PLACED, _P.VERIFYING, Order.VERIFY, _P.FAILED, central=True),
     _P.VERIFYING: Barrier(Event.VERIFIED, _P.REBUILDING, Order.REBUILD, _P.FAILED, central=True),
-    _P.REBUILDING: Barrier(Event.REBUILT, _P.RESUMING, Order.RESUME_RST, *_UNDO),
+    _P.REBUILDING: Barrier(Event.REBUILT, _P.PROVING, Order.PROVE, *_UNDO),
+    _P.PROVING: Barrier(Event.PROVED, _P.RESUMING, Order.RESUME_RST, *_UNDO, central=True),
     _P.RESUMING: Barrier(Event.RESUMED, _P.RUNNING, None, *_UNDO),
     _P.UNDOING: Barrier(Event.KILLED, _P.FAILED, None),
 }

@@ -7,7 +7,6 @@ cgroup or namespaces, and its own end harms no job.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,15 +14,15 @@ import trio
 
 from ..errors import Busy, CannotRun, NoSuchProcess
 from ..ids import JobId, UnitName
-from ..model import JobSpec, OpenFile, UnitFacts
+from ..model import JobSpec, UnitFacts
 from ..translib.api import Availability
 from ..translib.registry import TRANSLIBS, make_translib
 from . import facts as node_facts
-from .api import Exit, Prepared, Process
+from .api import Exit
 from .cgroup import remove_cgroup, unit_cgroup
-from .client import SupervisorClient, connect
+from .client import connect
 from .orders import Launch, store_launch
-from .records import open_file_from, prepared_from, process_from, to_json
+from .port import ANSWER_TIMEOUT_S, SupervisedUnitPort
 from .rundir import (
     LogView,
     NodePaths,
@@ -36,118 +35,10 @@ from .rundir import (
 )
 from .starting import REST_S, Spare, start_supervisor
 
-ANSWER_TIMEOUT_S = 60.0  # for requests that involve no checkpointer
-_CLEARED_UP_S = 5.0  # a supervisor that was let down has ended 10 ms later
 _TRANSLIB = "criu"
 
 ExitCallback = Callable[[JobId, UnitName, Exit | None], None]
 LoadedCallback = Callable[[JobId, UnitName], None]
-
-
-class SupervisedUnitPort:
-    """`UnitPort` over the socket of one supervisor."""
-
-    def __init__(self, job: JobId, unit: UnitName, client: SupervisorClient, pid: int) -> None:
-        self.job = job
-        self.unit = unit
-        self.pid = pid
-        self.is_loading = False
-        self._client = client
-        self.is_abandoned = False  # its rebuild failed: its end is nobody's news
-        self._supervisor = -1  # descriptor of its process while a rebuild may yet fail
-
-    async def prepare(self) -> Prepared:
-        """Return blockers and facts; stop nothing."""
-        return prepared_from(await self._client.request("prepare", timeout_s=ANSWER_TIMEOUT_S))
-
-    async def stop(self, *, lease_s: float) -> Sequence[OpenFile]:
-        """Freeze under a lease."""
-        answer = await self._client.request("stop", timeout_s=ANSWER_TIMEOUT_S, lease_s=lease_s)
-        return tuple(open_file_from(item) for item in answer)
-
-    async def checkpoint(self, directory: Path) -> Sequence[OpenFile]:
-        """Have the image written; no deadline but the caller's."""
-        answer = await self._client.request("checkpoint", directory=str(directory))
-        return tuple(open_file_from(item) for item in answer)
-
-    async def resume_cp(self) -> None:
-        """Thaw."""
-        await self._client.request("resume_cp", timeout_s=ANSWER_TIMEOUT_S)
-
-    async def resume_rst(self, *, stopped: bool = False) -> None:
-        """Let the rebuilt unit go."""
-        answer = await self._client.request(
-            "resume_rst", timeout_s=ANSWER_TIMEOUT_S, stopped=stopped
-        )
-        self.is_loading = answer["loading"]
-
-    async def kill(self) -> None:
-        """Kill every process; a unit that has ended is no error."""
-        await self._client.kill(timeout_s=ANSWER_TIMEOUT_S)
-
-    async def signal(
-        self,
-        number: int,
-        *,
-        only: Sequence[int] = (),
-        others: Sequence[int] = (),
-        master: bool = False,
-    ) -> None:
-        """Send a signal."""
-        await self._client.request(
-            "signal",
-            timeout_s=ANSWER_TIMEOUT_S,
-            number=number,
-            only=list(only),
-            others=list(others),
-            master=master,
-        )
-
-    async def processes(self) -> Sequence[Process]:
-        """Return the processes, for monitoring."""
-        answer = await self._client.request("processes", timeout_s=ANSWER_TIMEOUT_S)
-        return tuple(process_from(item) for item in answer)
-
-    async def rebuild(
-        self, facts: UnitFacts, directory: Path, *, suffix: str, copied_logs: str, lazy: bool
-    ) -> None:
-        """Have files put back and processes rebuilt, frozen; no deadline but the caller's."""
-        answer = await self._client.request(
-            "rebuild",
-            facts=to_json(facts),
-            directory=str(directory),
-            suffix=suffix,
-            copied_logs=copied_logs,
-            lazy=lazy,
-        )
-        self.pid = answer["pid"]
-
-    async def hold_for_rebuild(self) -> None:
-        """Tie the supervisor to this connection: should it close, the supervisor clears up."""
-        answer = await self._client.request("hold", timeout_s=ANSWER_TIMEOUT_S)
-        self._supervisor = os.pidfd_open(answer["pid"])
-
-    async def abandon(self) -> None:
-        """Close the connection of a unit that was not rebuilt; its supervisor clears up.
-
-        Waits for the end of the supervisor, which would take the next one's cgroup away.
-        """
-        self.is_abandoned = True
-        await self._client.aclose()
-        if self._supervisor >= 0:
-            with trio.move_on_after(_CLEARED_UP_S):
-                await trio.lowlevel.wait_readable(self._supervisor)
-            self.let_supervisor_be()
-
-    def let_supervisor_be(self) -> None:
-        """The unit has been rebuilt: nobody waits for the supervisor's end."""
-        supervisor, self._supervisor = self._supervisor, -1
-        if supervisor >= 0:
-            os.close(supervisor)
-
-    async def aclose(self) -> None:
-        """Close the connection; a stopped unit goes on then."""
-        await self._client.aclose()
 
 
 class Agent:
@@ -244,6 +135,7 @@ class Agent:
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
         lazy: bool = False,
+        proved: trio.Event | None = None,
     ) -> SupervisedUnitPort:
         """Put the output files back and rebuild the unit, frozen."""
         if (job, unit) not in self._ready:
@@ -251,7 +143,14 @@ class Agent:
         port = self._ready.pop((job, unit))
         copied = logs_copied_from and str(self._log_directory(logs_copied_from))
         try:
-            await port.rebuild(facts, directory, suffix=suffix, copied_logs=copied or "", lazy=lazy)
+            await port.rebuild(
+                facts,
+                directory,
+                suffix=suffix,
+                copied_logs=copied or "",
+                lazy=lazy,
+                proved=proved,
+            )
         except BaseException:
             await self._abandon(port)
             raise

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import trio
+
 from ..ids import JobId, UnitName
 from ..model import JobSpec, OpenFile, UnitFacts
 from ..translib.api import Availability
@@ -161,6 +163,7 @@ class NodePort(Protocol):
         logs_shown_as: JobId | None = None,
         logs_copied_from: JobId | None = None,
         lazy: bool = False,
+        proved: trio.Event | None = None,
     ) -> UnitPort:
         """Put the output files back and rebuild the unit, frozen, from *directory* in the mount.
 
@@ -172,6 +175,8 @@ class NodePort(Protocol):
         *logs_copied_from*: the first rebuild of a clone of that job, which may
         run: the clone's logs begin as what the job's held at the checkpoint.
         *lazy*: most memory is read from *directory* after `UnitPort.resume_rst`.
+        *proved*: set once all of the image is known to be whole; no file of the job is changed
+        before.  The caller cancels when it turns out not to be.
         """
         ...
 

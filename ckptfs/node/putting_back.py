@@ -14,8 +14,9 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -44,6 +45,10 @@ class PutBack(Protocol):
         """Raise NotFound, Forbidden, NotAuthenticated naming the file; touch nothing."""
         ...
 
+    def is_needed(self) -> bool:
+        """Whether `keep` or `act` will change anything.  After `check`."""
+        ...
+
     def keep(self) -> None:
         """Save what will go beside the file; have the space that is needed.  Raises OSError."""
         ...
@@ -62,43 +67,76 @@ class PutBack(Protocol):
 
 
 def put_back(
-    files: Sequence[OpenFile], directory_fd: int, suffix: str, rights: Rights, *, same_boot: bool
+    files: Sequence[OpenFile],
+    directory_fd: int,
+    suffix: str,
+    rights: Rights,
+    *,
+    same_boot: bool,
+    settle: Callable[[], None] | None = None,
 ) -> tuple[str, ...]:
     """Put the files back as they were at the checkpoint; return the names that now keep the rest.
 
     Blocks; call it in a worker thread.  *same_boot*: device numbers may be
-    compared.  Raises NotFound, Forbidden, NotAuthenticated naming the file,
-    CheckpointerFailed when there is no space; nothing has changed then.
+    compared.  *settle*: called before anything is changed, may raise or wait, and
+    is not called when all files are as they were.  Raises NotFound, Forbidden,
+    NotAuthenticated naming the file, CheckpointerFailed when there is no space;
+    nothing has changed then.
     """
-    single = one_per_inode(files)
+    plan = partial(_plan, one_per_inode(files), directory_fd, suffix, same_boot=same_boot)
+    if settle is not None:
+        with plan() as steps:
+            _check(steps, rights)
+            is_needed = any(step.is_needed() for step in steps)
+        if is_needed:
+            settle()  # afterwards all is looked at anew: it may have taken long
+    with plan() as steps:
+        return _in_rounds(steps, rights)
+
+
+@contextmanager
+def _plan(
+    files: Sequence[OpenFile], directory_fd: int, suffix: str, *, same_boot: bool
+) -> Generator[Sequence[PutBack]]:
     with ExitStack() as stack:
-        copies = rollback.open_copies([item for item in single if item.copy], directory_fd)
+        copies = rollback.open_copies([item for item in files if item.copy], directory_fd)
         stack.callback(copies.close)
         steps: list[PutBack] = [
             rollback.CopyBack(item, copies, suffix)
             if item.copy
             else LineBack(item, suffix, same_boot=same_boot)
-            for item in single
+            for item in files
         ]
         for step in steps:
             stack.callback(step.close)
-        return _in_rounds(steps, rights)
+        yield steps
+
+
+def _check(steps: Sequence[PutBack], rights: Rights) -> None:
+    for step in steps:
+        try:
+            with rights.on(step.item.path):
+                step.check()
+        except OSError as bad:
+            raise _failed(step, bad) from None
+
+
+def _failed(step: PutBack | None, bad: OSError) -> CheckpointerFailed:
+    path = bad.filename or (step.item.path if step else "a file of the job")
+    return CheckpointerFailed(f"{path} could not be put back: {bad.strerror}")
 
 
 def _in_rounds(steps: Sequence[PutBack], rights: Rights) -> tuple[str, ...]:
     names: list[str] = []
     step = None
+    _check(steps, rights)
     try:
-        for step in steps:
-            with rights.on(step.item.path):
-                step.check()
         _keep_all(steps, rights)
         for step in steps:
             with rights.on(step.item.path):
                 names += step.act()
     except OSError as bad:
-        path = bad.filename or (step.item.path if step else "a file of the job")
-        raise CheckpointerFailed(f"{path} could not be put back: {bad.strerror}") from None
+        raise _failed(step, bad) from None
     return tuple(names)
 
 
@@ -192,6 +230,10 @@ class LineBack:
         first = self._line.pieces[:1]
         self._fork = first[0].count if first and first[0].fd == self._fd else 0
 
+    def is_needed(self) -> bool:
+        """Whether the file is longer, shorter or of another run."""
+        return not self._present.size_bytes == self._fork == self.item.size_bytes
+
     def keep(self) -> None:
         """Keep the tail beside the file, durably."""
         present = self._present.size_bytes
@@ -220,7 +262,7 @@ class LineBack:
     def act(self) -> list[str]:
         """Overwrite in place from the fork on, then cut."""
         at = self._fork
-        if self._present.size_bytes == at == self.item.size_bytes:
+        if not self.is_needed():
             return []
         for piece in self._line.part(self._fork, self.item.size_bytes):
             copy_range(piece.fd, self._fd, piece.offset, piece.count, at)

@@ -173,6 +173,10 @@ class CopyBack:
         self._present = os.fstat(self._fd).st_size
         self._is_same = same_content(self._fd, self._copies.fds[self.item.copy])
 
+    def is_needed(self) -> bool:
+        """Say so always: names beside the file may have to go as well."""
+        return True
+
     def keep(self) -> None:
         """Keep the present content beside the file, durably; make a file that is gone again."""
         if self._fd < 0:

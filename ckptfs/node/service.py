@@ -313,6 +313,10 @@ async def _checkpoint(
     return await service.operate(partial(service.unit.checkpoint, request["directory"]))
 
 
+async def _proved(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
+    service.unit.note_proved()
+
+
 async def _signal(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
     service.unit.signal(
         request["number"], only=request["only"], others=request["others"], master=request["master"]
@@ -331,6 +335,7 @@ HANDLERS: dict[str, Handler] = {
     "checkpoint": _checkpoint,
     "resume_cp": Service.resume_cp,
     "rebuild": Service.rebuild,
+    "proved": _proved,
     "resume_rst": Service.resume_rst,
     "kill": Service.kill,
     "signal": _signal,

@@ -43,6 +43,7 @@ class SupervisedUnit:
         self.holder = holder
         self.failed = False  # a rebuild failed: there is no unit, and its end is nobody's news
         self._rebuilding = not launch.fresh
+        self._proved = trio.Event()  # all of the image has been read and is whole
         self._files: tuple[OpenFile, ...] = ()
         self._rights = Rights(launch.spec.owner, launch.paths.stdout.parent)
         self._translib = make_translib(launch.translib)
@@ -168,8 +169,15 @@ class SupervisedUnit:
 
     # -- restart ---------------------------------------------------------------------------------
 
+    def note_proved(self) -> None:
+        """Take note that the image is whole: files of the job may be changed."""
+        self._proved.set()
+
     async def rebuild(self, request: Mapping[str, Json]) -> Json:
-        """Put the output files back, then rebuild, frozen.  A failure leaves no process."""
+        """Put the output files back, then rebuild, frozen.  A failure leaves no process.
+
+        An image that is ``unproven`` yet is begun with only while no file has to be changed.
+        """
         recorded = facts_from(request["facts"])
         fd = await _open_directory(request["directory"])
         try:
@@ -185,9 +193,15 @@ class SupervisedUnit:
         return {"pid": self.root_pid()}
 
     def _bring_files_back(self, recorded: UnitFacts, fd: int, request: Mapping[str, Json]) -> None:
+        def settle() -> None:
+            trio.from_thread.run(self._proved.wait)
+
+        if not request["unproven"]:
+            self.note_proved()
         same_boot = recorded.facts.get("boot_id") == facts.boot_id()
         view, items = self.launch.logs, recorded.files
         if request["copied_logs"]:
+            settle()
             # First what harms nobody when the other files are refused.
             items = tuple(item for item in recorded.files if not view.is_log(item))
             filled = [item for item in recorded.files if view.is_log(item)]
@@ -195,7 +209,7 @@ class SupervisedUnit:
             logs.fill_logs(filled, view, source, fd, same_boot=same_boot)
         outside = [view.outside(item) for item in items]
         suffix = request["suffix"]
-        putting_back.put_back(outside, fd, suffix, self._rights, same_boot=same_boot)
+        putting_back.put_back(outside, fd, suffix, self._rights, same_boot=same_boot, settle=settle)
 
     async def resume_rst(self, *, stopped: bool) -> None:
         """Let the rebuilt unit go; with *stopped* into state T."""

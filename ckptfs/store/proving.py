@@ -60,7 +60,7 @@ class Proof:
         if self.found:
             return self.found
         self._blocks = self._in_order(up_to_bytes)
-        self._total = len(self._blocks) or 1
+        self._total = sum(block_count(entry.size_bytes) for entry in self._head.files) or 1
         with ThreadPoolExecutor(THREADS, thread_name_prefix="ckptfs-prove") as pool:
             try:
                 pool.submit(self._prime, tuple(self._blocks))

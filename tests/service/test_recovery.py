@@ -190,7 +190,7 @@ def test_a_suspension_that_had_killed_its_units_is_one(tmp_path):
     play(main)
 
 
-@pytest.mark.parametrize("phase", ["verifying", "rebuilding", "undoing"])
+@pytest.mark.parametrize("phase", ["verifying", "rebuilding", "proving", "undoing"])
 def test_a_half_built_unit_is_killed_and_the_version_restartable(tmp_path, phase):
     async def main():
         async with world(tmp_path) as w:

@@ -10,7 +10,7 @@ import trio
 import trio.testing
 
 from ckptfs.coordinator.api import CheckpointRequest, RestartRequest
-from ckptfs.coordinator.rebuilding import LAZY_PROVED_BYTES
+from ckptfs.coordinator.rebuilding import PROVED_FIRST_BYTES
 from ckptfs.coordinator.retention import verdicts
 from ckptfs.errors import (
     Busy,
@@ -432,7 +432,7 @@ def test_a_lazy_restart_runs_before_its_memory_is_there(tmp_path):
 
             w.store.prove = noted
             job = await lazily_restarted(w)
-            assert asked == [{"up_to_bytes": LAZY_PROVED_BYTES}]
+            assert asked == [{"up_to_bytes": PROVED_FIRST_BYTES}]
             assert (job.state, job.units[UNIT].state) == (JobState.RUNNING, "loading")
             assert w.unit(job).process.is_running
             with pytest.raises(Busy, match="still being loaded"):

@@ -145,7 +145,8 @@ def test_a_restart_holds_all_at_one_barrier():
     assert machine.handle(SERVICE, Event.PLACED) is Order.VERIFY
     assert machine.handle(SERVICE, Event.VERIFIED) is Order.REBUILD
     assert machine.handle(TWO, Event.REBUILT) is None
-    assert machine.handle(ONE, Event.REBUILT) is Order.RESUME_RST
+    assert machine.handle(ONE, Event.REBUILT) is Order.PROVE
+    assert machine.handle(SERVICE, Event.PROVED) is Order.RESUME_RST
     machine.handle(ONE, Event.RESUMED)
     machine.handle(TWO, Event.RESUMED)
     assert machine.phase is RestartPhase.RUNNING
@@ -158,6 +159,13 @@ def test_a_failed_restart_is_undone(phase):
     machine.handle(ONE, Event.KILLED)
     machine.handle(TWO, Event.KILLED)
     assert (machine.phase, machine.reason) == (RestartPhase.FAILED, "JobUnit_1: a file is gone")
+
+
+def test_a_restart_refused_by_the_proof_is_undone():
+    machine = at(RESTART, RestartPhase.PROVING)
+    assert machine.handle(SERVICE, Event.FAILED, "JobUnit_1/pages-1.img, block 17") is Order.KILL
+    assert machine.reason == "JobUnit_1/pages-1.img, block 17"
+    assert machine.reporters == BOTH
 
 
 def test_a_restart_refused_by_verification_has_nothing_to_undo():
