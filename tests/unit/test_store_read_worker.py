@@ -28,6 +28,8 @@ from ckptfs.store.syscalls import Syscalls
 from ckptfs.store.volume import LocalVolume
 from tests.store_kit import MIB, PAGE, UNIT, dirtied, draft, load, noise, save
 
+pytestmark = pytest.mark.slow  # starts processes: left out of the fast part
+
 BIG = noise(12 * MIB + 5000)
 BIG = BIG[: 3 * MIB] + bytes(40 * PAGE) + BIG[: 2 * MIB] + BIG[3 * MIB + 40 * PAGE + 2 * MIB :]
 
