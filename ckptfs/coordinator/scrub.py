@@ -34,6 +34,7 @@ RATE = 64 << 20  # bytes per second: a tenth of what one thread reads and proves
 RATE_UNDER_LOAD = RATE // 16  # never nothing, or a busy machine would never be scrubbed
 EVERY_NS = 7 * 24 * 3600 * 10**9
 DUE_CHECK_S = 3600.0
+KEEP_EVERY = 16  # packs between two notes of the cursor
 SCRUBBED = frozenset({"up", "draining", "full", "readonly"})  # states of a volume that can be read
 
 
@@ -137,17 +138,41 @@ class Scrub:
         due = oldest_first(self._record, every)
         volumes = [row for row in self._parts.copies.rows() if row.state in SCRUBBED]
         self._total = sum(self._size(job, version) for job, version in due)
-        self._total += sum(row.used_bytes for row in volumes)
+        self._total += sum(row.used_bytes for row in volumes) + store.usage().stored_bytes
         self._done = 0
         for job, version in due:
             await self._verify(job, version)
             if self._record.stopped:
                 log.error("the scrub stopped: %s", self._record.stopped)
                 return
+        await self._read_packs()
+        if self._record.stopped:
+            log.error("the scrub stopped: %s", self._record.stopped)
+            return
         for row in volumes:
             await self._read_copies(row.name)
         self._keep(self._record.ended(self._parts.clock_ns()))
         log.info("scrubbed %d versions, %d errors", len(due), self._record.last_errors)
+
+    async def _read_packs(self) -> None:
+        """Read every byte of the packs: also what no block of a version covers."""
+        count = 0
+
+        def note(name: str, is_good: bool) -> bool:
+            nonlocal count
+            count += 1
+            record = self._record.read_pack(name, is_good=is_good)
+            if not is_good:
+                self._parts.count("damage_found")
+            if not is_good or count % KEEP_EVERY == 0:
+                self._keep(record)
+            return not record.stopped
+
+        try:
+            await self._parts.copies.scrub_packs(self._pace, self._record.pack, note)
+        except OSError as error:
+            log.error("the packs cannot be listed: %s", error)
+        log.info("scrubbed %d packs", count)
 
     async def _read_copies(self, volume: str) -> None:
         """Read the copies on a volume; replication makes damaged ones again."""

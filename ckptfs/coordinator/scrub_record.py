@@ -31,6 +31,7 @@ class ScrubRecord:
     stopped: str = ""  # why it does not go on: "by hand", or what was found
     last_ended_ns: int = 0
     last_errors: int = 0
+    pack: str = ""  # the last one that was read, behind the versions
 
     def begun(self, now_ns: int) -> ScrubRecord:
         """Return the record of a run that goes on, or else of a new one."""
@@ -45,14 +46,23 @@ class ScrubRecord:
 
         *errors* is 0 where good copies of the bad packs were found, and the version is whole.
         """
+        return dataclasses.replace(
+            self._with_bad(bad_packs),
+            errors=self.errors + errors,
+            damaged=(*self.damaged, (job, version)) if errors else self.damaged,
+        )
+
+    def read_pack(self, name: str, *, is_good: bool) -> ScrubRecord:
+        """Return the record after a pack was read; too many bad ones stop the run."""
+        if is_good:
+            return dataclasses.replace(self, pack=name)
+        return dataclasses.replace(self._with_bad(1), errors=self.errors + 1, pack=name)
+
+    def _with_bad(self, bad_packs: int) -> ScrubRecord:
         bad = self.bad_packs + bad_packs
         reason = f"{bad} damaged packs in one run: the disk may be failing"
         return dataclasses.replace(
-            self,
-            errors=self.errors + errors,
-            bad_packs=bad,
-            damaged=(*self.damaged, (job, version)) if errors else self.damaged,
-            stopped=reason if bad >= BAD_PACKS_MAX else "",
+            self, bad_packs=bad, stopped=reason if bad >= BAD_PACKS_MAX else self.stopped
         )
 
     def found_copies(self, damaged: int) -> ScrubRecord:

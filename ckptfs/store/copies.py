@@ -41,9 +41,11 @@ from .key_watch import KeyWatch
 from .mending import Mender
 from .needs import NeedsBook
 from .packs import failure_of
+from .packs_scrub import PacksScrub
 from .superblock import Superblock
 from .syscalls import Syscalls
 from .versions import Versions
+from .volume import LocalVolume
 
 SLICE_S = 30.0  # of copying; then the volumes are looked at and the queue is put in order anew
 
@@ -104,6 +106,9 @@ class Copies:
             volumes=self._by_name,
             failed=failed,
             broken=self._mender.broken,
+        )
+        self._packs_scrub = PacksScrub(
+            LocalVolume(block.directory, calls), prover=prover, damage=damage
         )
         self._trimmer = Trimmer(prover=prover, volumes=self._by_name, failed=failed)
         self._scrub = CopiesScrub(block.directory, calls, prover=prover, volumes=self._by_name)
@@ -173,6 +178,10 @@ class Copies:
         Returns (objects read, damaged); these will be copied anew.
         """
         return await self._scrub.run(name, pace, since_ns=since_ns, clock_ns=clock_ns)
+
+    async def scrub_packs(self, pace: Pace, cursor: str, note: Callable[[str, bool], bool]) -> None:
+        """Prove the store's own packs behind *cursor*; see `PacksScrub.run`."""
+        await self._packs_scrub.run(pace, cursor, note)
 
     def set_draining(self, name: str, on: bool) -> None:
         """Have a volume's copies moved elsewhere, or use it again.  Raises NotFound, StoreFull."""

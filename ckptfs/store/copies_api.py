@@ -95,6 +95,15 @@ class CopiesPort(Protocol):
         """Read what copies on a volume were not read since *since_ns*; return (read, damaged)."""
         ...
 
+    async def scrub_packs(self, pace: Pace, cursor: str, note: Callable[[str, bool], bool]) -> None:
+        """Prove every byte of the store's own packs that come after *cursor* by name.
+
+        *note* is told of each (name, whether it is good) and returns whether to go on; a bad one
+        goes to quarantine, and is fetched back from a volume in the next round.  Raises OSError
+        (the listing), and what the two raise.
+        """
+        ...
+
 
 class NoCopies:
     """A store without volumes."""
@@ -153,3 +162,6 @@ class NoCopies:
     ) -> tuple[int, int]:
         """See CopiesPort."""
         return 0, 0
+
+    async def scrub_packs(self, pace: Pace, cursor: str, note: Callable[[str, bool], bool]) -> None:
+        """See CopiesPort."""

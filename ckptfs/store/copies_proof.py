@@ -74,12 +74,19 @@ class CopyProver:
         self._volumes, self._failed, self._broken = volumes, failed, broken
         self._here = trio.CapacityLimiter(1)
 
-    async def prove_here(self, piece: Piece, hold: Hold) -> bool:
-        """Read an object of the store and prove it; one that is damaged will be mended."""
+    async def prove_here(self, piece: Piece, hold: Hold, *, may_go: bool = False) -> bool:
+        """Read an object of the store and prove it; one that is damaged will be mended.
+
+        *may_go*: one that is gone was collected meanwhile, and a disk that is slow is no damage.
+        """
         await hold(0)
         try:
             await held_up(PROVE_S, self._here, partial(self._original, piece), "local", hold)
         except (CkptfsError, OSError) as error:
+            is_gone = not piece_path(self._directory, piece).exists()
+            if may_go and (is_gone or isinstance(error, TimedOut)):
+                log.warning("%s %s was not proved: %s", piece.kind, piece.name, error)
+                return True
             log.error("%s %s of the store is damaged: %s", piece.kind, piece.name, error)
             if piece.kind == "packs":
                 self._damage.quarantine(piece.name)

@@ -30,7 +30,7 @@ from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls
 from .verification import decode_sums, verify_files
-from .versions import DAMAGE, PIN, SUMS, VERIFIED, Versions, manifest_of
+from .versions import DAMAGE, PIN, SUMS, Versions, manifest_of
 from .volume import LocalVolume
 
 SEALED_MODE = 0o400
@@ -210,7 +210,7 @@ class StoreRepair:
             if self.versions.marked(job, version, DAMAGE):
                 self.versions.unmark(job, version, DAMAGE)
                 self._fixed(f"version {version} of {job} was noted as damaged, and is whole")
-        self.versions.mark(job, version, VERIFIED, str(self._now_ns).encode())
+        self.versions.mark_verified(job, version, self._now_ns)
         self._mend_sums(head)
         if manifest is not None:
             self._mend_table(job, version, manifest)

@@ -37,7 +37,7 @@ from .trash import Trash
 from .used import Used
 from .verification import decode_sums, encode_sums, make_sums, sums_length
 from .verifier import Verifier
-from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, VERIFIED, Versions, find_file
+from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, Versions, find_file
 from .volume import LocalVolume
 from .writers import Writers
 
@@ -298,7 +298,7 @@ class LocalStore:
         self._keep_damage(job, version)
         if not found and not self.degraded():
             with contextlib.suppress(OSError):
-                self._versions.mark(job, version, VERIFIED, str(self._clock()).encode())
+                self._versions.mark_verified(job, version, self._clock())
         return found
 
     async def prove(
@@ -365,8 +365,7 @@ class LocalStore:
     def verified_ns(self, job: JobId, version: Version) -> int:
         """See Store.  Raises NotFound."""
         self._versions.check_present(job, version)
-        text = self._versions.read_marker(job, version, VERIFIED)
-        return int(text) if text is not None and text.isdigit() else 0
+        return self._versions.verified_ns(job, version)
 
     def remove(self, job: JobId, version: Version, *, trash_s: int = TRASH_S) -> None:
         """See Store."""

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 import blake3
 
 from ..errors import Corrupt
+from ..ids import JobId, Version
 from ..model import FileEntry, Head
 from . import layout
 from .api import Damage
@@ -16,6 +17,7 @@ from .manifest import Manifest
 from .pages import BLOCK, block_count
 
 SHA256_HEX = 64
+NS_DIGITS = 20
 
 
 def sums_line(digest: str, entry: FileEntry) -> str:
@@ -40,6 +42,27 @@ def decode_sums(marker: bytes | None, head: Head) -> bytes | None:
     if len(text) != sums_length(head) or digest != blake3.blake3(text).hexdigest().encode():
         return None
     return text
+
+
+def encode_verified(job: JobId, version: Version, now_ns: int) -> bytes:
+    """Return the marker that says when a version was proved, with a checksum.  Pure.
+
+    A flipped digit would put a version off that the scrub should read, or say that it was proved
+    in the future; so would the marker of another version.
+    """
+    return f"{now_ns} {_verified_digest(job, version, now_ns)}\n".encode()
+
+
+def decode_verified(job: JobId, version: Version, marker: bytes | None) -> int:
+    """Return when, in nanoseconds since the epoch; 0, never, where it is not certain.  Pure."""
+    text, _, digest = (marker or b"").decode("ascii", "replace").partition(" ")
+    if not (text.isascii() and text.isdigit() and len(text) <= NS_DIGITS):
+        return 0
+    return int(text) if digest == _verified_digest(job, version, int(text)) + "\n" else 0
+
+
+def _verified_digest(job: JobId, version: Version, now_ns: int) -> str:
+    return blake3.blake3(f"{job}@{version} {now_ns}".encode()).hexdigest()[:32]
 
 
 def make_sums(head: Head, manifest: Manifest | None, loader: BlockLoader) -> bytes:

@@ -28,13 +28,19 @@ from .manifest import MANIFEST_MAX, Manifest, decode_manifest
 from .pages import U32
 from .superblock import Superblock
 from .syscalls import Syscalls, is_full, write_durably
+from .verification import decode_verified, encode_verified
 from .volume import LocalVolume
 
 HEADS_CACHED = 1024
-MANIFESTS_CACHED = 8  # each 4 bytes per page: 1 MiB per GiB
+MANIFESTS_CACHED = 8
+MANIFESTS_BYTES = 4 << 20  # of places, 4 bytes per page; the last one is kept whatever its size
 PIN, SUMS, VERIFIED, DAMAGE = ".pin", ".sums", ".verified", ".damage"
 MARKERS = (PIN, SUMS, VERIFIED, DAMAGE)
 SIDECAR_MAX = 64 << 20  # bytes
+
+
+def _places_bytes(manifest: Manifest) -> int:
+    return sum(file.places.nbytes for file in manifest.files)
 
 
 class Versions:
@@ -252,7 +258,10 @@ class Versions:
         """Keep a manifest at hand."""
         self._manifests[manifest.manifest_id] = manifest
         self._manifests.move_to_end(manifest.manifest_id)
-        while len(self._manifests) > MANIFESTS_CACHED:
+        while len(self._manifests) > MANIFESTS_CACHED or (
+            len(self._manifests) > 1
+            and sum(map(_places_bytes, self._manifests.values())) > MANIFESTS_BYTES
+        ):
             self._manifests.popitem(last=False)
 
     def load_manifest(self, manifest_id: str) -> Manifest:
@@ -299,6 +308,14 @@ class Versions:
         """Put a marker beside the head, durably.  Raises OSError."""
         write_durably(self._calls, self.path(job, version, suffix), content)
         self._markers.add((job, version, suffix))
+
+    def mark_verified(self, job: JobId, version: Version, now_ns: int) -> None:
+        """Remember when a version was proved, durably.  Raises OSError."""
+        self.mark(job, version, VERIFIED, encode_verified(job, version, now_ns))
+
+    def verified_ns(self, job: JobId, version: Version) -> int:
+        """Return when a version was proved, nanoseconds since the epoch; 0: never, or in doubt."""
+        return decode_verified(job, version, self.read_marker(job, version, VERIFIED))
 
     def unmark(self, job: JobId, version: Version, suffix: str) -> None:
         """Take a marker away, durably.  May be repeated.  Raises OSError."""

@@ -8,6 +8,7 @@ import trio
 from ckptfs.coordinator.scrub import RATE, Scrub
 from ckptfs.coordinator.scrub_record import (
     BAD_PACKS_MAX,
+    NOTHING,
     ScrubRecord,
     decode_record,
     encode_record,
@@ -254,5 +255,67 @@ def test_copies_are_read_after_the_versions(tmp_path, monkeypatch):
             assert (name, is_later) == ("b", True)
             assert since_ns > 0
             assert w.service.counters()["damage_found"] == 2
+
+    play(main)
+
+
+class Packs(NoCopies):
+    """Packs of the store, some of them bad."""
+
+    def __init__(self, bad=()):
+        super().__init__()
+        self.bad, self.read = bad, []
+
+    async def scrub_packs(self, pace, cursor, note):
+        for name in (f"{number:02}" for number in range(40)):
+            if name > cursor:
+                await pace(1)
+                self.read.append(name)
+                if not note(name, name not in self.bad):
+                    return
+
+
+@pytest.fixture
+def packs(monkeypatch):
+    made = Packs()
+    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: made)
+    return made
+
+
+def test_the_packs_are_read_behind_the_versions(tmp_path, packs):
+    async def main():
+        packs.bad = {"07", "31"}
+        async with world(tmp_path, store=OrderedStore()) as w:
+            await versions(w, 1)
+            w.service.request_scrub(ROOT, on=True)
+            assert (await scrubbed(w)).endswith("Z, 2 errors)")
+            assert len(packs.read) == 40
+            assert w.service.counters()["damage_found"] == 2
+
+    play(main)
+
+
+def test_too_many_bad_packs_stop_it_and_a_cut_off_run_goes_on_at_its_cursor(tmp_path, packs):
+    async def main():
+        store = OrderedStore()
+        packs.bad = {"20", "21", "22", "23", "24"}
+        async with world(tmp_path, store=store) as w:
+            await versions(w, 1)
+            w.service.request_scrub(ROOT, on=True)
+            text = await scrubbed(w)
+            assert "stopped 5 damaged packs in one run" in text
+            assert packs.read[-1] == "24"
+            packs.bad, packs.read = (), []
+            w.service.request_scrub(ROOT, on=True)  # a new run: from the first
+            assert (await scrubbed(w)).endswith("Z, 0 errors)")
+            assert len(packs.read) == 40
+        cut = NOTHING.begun(1).read_pack("29", is_good=True)
+        store.keep_scrub_record(encode_record(cut))
+        packs.read = []
+        async with world(tmp_path, node=w.node, store=store) as w:
+            await w.until(
+                lambda: packs.read[-1:] == ["39"] and "0 errors" in w.service.scrub_text()
+            )
+            assert packs.read == [f"{number:02}" for number in range(30, 40)]
 
     play(main)
