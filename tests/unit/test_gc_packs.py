@@ -159,6 +159,7 @@ async def test_the_next_version_does_not_hit_what_became_a_hole(world, autojump_
     assert check(world.directory) == []
 
 
+@pytest.mark.wrong_store("a page that is needed was made a hole")
 async def test_a_hole_that_a_manifest_names_is_never_a_hit(world, autojump_clock):
     """What cannot be: but a page that is not there must not be relied on once more."""
     await history(world, keep=1, versions=2)
@@ -298,6 +299,7 @@ def some_pack(world: World) -> Path:
     return world.directory / "packs" / name[:2] / name
 
 
+@pytest.mark.wrong_store("a pack is damaged and has no copy")
 async def test_a_damaged_pack_stays_and_goes_to_quarantine(world, autojump_clock):
     await history(world)
     path = some_pack(world)
