@@ -9,13 +9,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
-
-import trio
+from typing import TYPE_CHECKING, Protocol
 
 from ..ids import JobId, UnitName
 from ..model import JobSpec, OpenFile, UnitFacts
 from ..translib.api import Availability
+
+if TYPE_CHECKING:
+    import trio  # in a signature alone: the logic that knows these types does no I/O
 
 
 @dataclass(frozen=True, slots=True)
