@@ -67,6 +67,7 @@ def test_whole_copies_are_whole_and_read_to_the_last_block(tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["packs", "manifests", "tables", "heads"])
+@pytest.mark.wrong_store("a copy is damaged")
 def test_a_flipped_bit_of_any_kind_is_found_where_it_is(tmp_path, kind):
     made(tmp_path, "b", "c")
     pattern = {
@@ -93,6 +94,7 @@ def test_a_flipped_bit_of_any_kind_is_found_where_it_is(tmp_path, kind):
 
 
 @pytest.mark.parametrize("kind", ["packs", "manifests"])
+@pytest.mark.wrong_store("a copy lacks an object")
 def test_what_a_head_needs_and_is_not_there_is_named(tmp_path, kind):
     made(tmp_path, "b")
     victim = min(p for p in (tmp_path / "b" / kind).glob("??/*") if p.suffix != ".pages")
@@ -103,6 +105,7 @@ def test_what_a_head_needs_and_is_not_there_is_named(tmp_path, kind):
     assert sentence.endswith(f"{kind[:-1]} {victim.name} is missing there")
 
 
+@pytest.mark.wrong_store("its trash was emptied by hand")
 def test_what_is_too_much_is_no_damage(tmp_path):
     world = made(tmp_path, "b", level=2)
     (tmp_path / "b" / "packs" / "stray").write_bytes(b"x")
@@ -170,6 +173,7 @@ def sealed(tmp_path, monkeypatch):
     return tmp_path
 
 
+@pytest.mark.wrong_store("copies are damaged")
 def test_sealed_copies_are_read_with_keys_and_proved_without(sealed):
     assert look(sealed) == ([], [])
     (sealed / "store" / "keys" / "wrapping.key").unlink()
@@ -184,6 +188,7 @@ def test_sealed_copies_are_read_with_keys_and_proved_without(sealed):
     assert any(f"pack {victim.name} is missing there" in s for s in look(sealed)[0])
 
 
+@pytest.mark.wrong_store("a copy is damaged")
 def test_the_command(tmp_path, capsys):
     made(tmp_path, "b")
     where = ["--store", str(tmp_path / "store")]
@@ -220,6 +225,7 @@ def test_a_damaged_copy_is_set_aside_and_made_anew(tmp_path, pattern):
     assert look(tmp_path)[0] == []
 
 
+@pytest.mark.wrong_store("all copies are damaged")
 def test_a_copy_stays_when_the_store_has_no_better_one(tmp_path):
     made(tmp_path, "b", "c")
     victim = pack(tmp_path)
@@ -254,6 +260,7 @@ def test_missing_packs_and_manifests_of_the_store_are_fetched_back(tmp_path):
     assert look(tmp_path) == ([], [])
 
 
+@pytest.mark.wrong_store("copies are damaged")
 def test_a_failing_disk_is_left_alone(tmp_path):
     made(tmp_path, "b")
     for path in (tmp_path / "b" / "packs").glob("??/*"):
@@ -267,6 +274,7 @@ def test_a_failing_disk_is_left_alone(tmp_path):
     assert len(list((tmp_path / "b" / "quarantine").iterdir())) == 5
 
 
+@pytest.mark.wrong_store("copies on the other volume are damaged")
 def test_one_volume_alone_is_repaired_when_that_is_asked_for(tmp_path, capsys):
     made(tmp_path, "b", "c")
     for name in ("b", "c"):
