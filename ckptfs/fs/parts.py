@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import trio
+
 from ..coordinator.api import Service
 from .attributes import Attributes
 from .handles import Handles
@@ -54,7 +56,7 @@ def build_parts(
     service.subscribe(staging.forget_ended)
     return Parts(
         service=service,
-        around=Surroundings(service, spool, recollection, clock_ns, load),
+        around=Surroundings(service, spool, recollection, clock_ns, load, trio.sleep),
         spool=spool,
         staging=staging,
         inodes=inodes,

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-import trio
-
 from ..coordinator.api import RestartRequest
 from ..errors import Busy, InvalidInput, TryAgain
 from ..ids import Version, parse_job_id
@@ -139,7 +137,7 @@ async def undelete(view: JobView, text: str, caller: Caller) -> str:
         try:
             view.service.undelete(view.job.id, Version(number), caller)
         except TryAgain:
-            await trio.sleep(FETCH_LOOK_S)
+            await view.around.pause(FETCH_LOOK_S)
         else:
             return text
     view.service.undelete(view.job.id, Version(number), caller)

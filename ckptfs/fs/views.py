@@ -6,7 +6,7 @@ asks the service again, so that a removed object is noticed (ENODEV).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 
 from ..coordinator.api import Job, Service
@@ -37,6 +37,10 @@ class Recollection:
             del self.requests[key]
 
 
+async def at_once(_seconds: float) -> None:
+    """Do not pause."""
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What all views share.  *clock_ns*: nanoseconds since the epoch."""
@@ -46,6 +50,7 @@ class Surroundings:
     recollection: Recollection
     clock_ns: Callable[[], int]
     load: Callable[[], float]  # of this machine, one minute
+    pause: Callable[[float], Awaitable[None]] = at_once  # seconds
 
 
 @dataclass(slots=True)
