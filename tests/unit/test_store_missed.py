@@ -147,7 +147,8 @@ class Asked:
 @pytest.mark.parametrize(("times", "comes_back"), [(1, True), (4, True), (1000, False)])
 async def test_an_undelete_waits_a_moment_for_what_is_fetched(times, comes_back, autojump_clock):
     service = Asked(times)
-    view = SimpleNamespace(service=service, job=SimpleNamespace(id=JOB))
+    around = SimpleNamespace(pause=trio.sleep)
+    view = SimpleNamespace(service=service, job=SimpleNamespace(id=JOB), around=around)
     if comes_back:
         assert await undelete(view, "1", Caller(0, 0)) == "1"
         assert service.asked == times
