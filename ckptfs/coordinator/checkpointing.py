@@ -263,10 +263,11 @@ class Checkpoints:
         job.stat["last_unique_bytes"] = head.stored_bytes
         parts.count("checkpoints_complete")
         log.info(
-            "%s: version %d complete, %d bytes, stood still %d us",
+            "%s: version %d complete, %d bytes through %s, stood still %d us",
             job.id,
             saving.version,
             head.logical_bytes,
+            saving.way,
             saving.frozen_usec,
         )
         if saving.request.keep:

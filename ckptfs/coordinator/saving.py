@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import trio
 
@@ -54,6 +55,7 @@ class Saving:
     thawed_at_s: float | None = None  # last thaw
     stood_ns: int = 0  # epoch, when every unit stood still
     uncopied: str = ""  # sentence: why a suspension let the job go on after its commit
+    way: str = "the mount"  # that the image came
     head: Head | None = None  # set: the version is committed and visible
     survivors: frozenset[UnitName] = frozenset()  # did not answer the last order
 
@@ -104,8 +106,16 @@ class Saving:
         self.stood_ns = self.stood_ns or self.parts.clock_ns()
         self._show(unit, "saving")
         directory = self.parts.staging_directory(self.job.id, self.version, unit)
+        port, streams = self.ports[unit], self.prepared[unit].streams
+        receiving = self.ingest.receive(unit, Path(streams)) if streams else None
+        self.way = "the mount" if receiving is None else "pipes"
         try:
-            self.files[unit] = await self.ports[unit].checkpoint(directory)
+            if receiving is None:
+                self.files[unit] = await port.checkpoint(directory)
+            else:
+                async with receiving:
+                    self.files[unit] = await port.checkpoint(directory, streams=True)
+                await port.confirm(directory)
         except CkptfsError:
             if self.ingest.refused is not None:  # the checkpointer knows an errno at most
                 raise self.ingest.refused from None

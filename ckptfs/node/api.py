@@ -41,6 +41,7 @@ class Prepared:
     blockers: tuple[str, ...]  # sentences; a checkpoint is refused while there is one
     facts: UnitFacts  # files is empty here: they are recorded while frozen
     image_bytes: int  # estimate of what the image will take, for the reservation
+    streams: str = ""  # where a socket is looked for that takes the images; "": they are written
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,12 +76,19 @@ class UnitPort(Protocol):
         """Freeze; return the regular files open for writing, `OpenFile.copy` not yet set."""
         ...
 
-    async def checkpoint(self, directory: Path) -> Sequence[OpenFile]:
+    async def checkpoint(self, directory: Path, *, streams: bool = False) -> Sequence[OpenFile]:
         """Have the image written into *directory* (a path in the mount, opened by the supervisor).
+
+        With *streams* the checkpointer's own files go to the socket in `Prepared.streams`; once
+        they have arrived in *directory*, `confirm` must find them there.
 
         With rollback=copy the small files open for writing are saved below
         ``files/`` there.  Returns the open files, now with `copy` set.
         """
+        ...
+
+    async def confirm(self, directory: Path) -> None:
+        """See that what was streamed is whole.  Raises CheckpointerFailed naming what is not."""
         ...
 
     async def resume_cp(self) -> None:

@@ -42,10 +42,16 @@ class SupervisedUnitPort:
         answer = await self._client.request("stop", timeout_s=ANSWER_TIMEOUT_S, lease_s=lease_s)
         return tuple(open_file_from(item) for item in answer)
 
-    async def checkpoint(self, directory: Path) -> Sequence[OpenFile]:
+    async def checkpoint(self, directory: Path, *, streams: bool = False) -> Sequence[OpenFile]:
         """Have the image written; no deadline but the caller's."""
-        answer = await self._client.request("checkpoint", directory=str(directory))
+        # A supervisor of before an upgrade never hears of streams: its prepare offers none.
+        more = {"streams": True} if streams else {}
+        answer = await self._client.request("checkpoint", directory=str(directory), **more)
         return tuple(open_file_from(item) for item in answer)
+
+    async def confirm(self, directory: Path) -> None:
+        """Have the streamed image looked at."""
+        await self._client.request("confirm", timeout_s=ANSWER_TIMEOUT_S, directory=str(directory))
 
     async def resume_cp(self) -> None:
         """Thaw."""

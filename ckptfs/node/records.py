@@ -83,7 +83,12 @@ def facts_from(data: Mapping[str, Json]) -> UnitFacts:
 
 def prepared_from(data: Mapping[str, Json]) -> Prepared:
     """Return the Prepared that `to_json` made *data* of."""
-    return Prepared(tuple(data["blockers"]), facts_from(data["facts"]), data["image_bytes"])
+    return Prepared(
+        tuple(data["blockers"]),
+        facts_from(data["facts"]),
+        data["image_bytes"],
+        data.get("streams", ""),  # a supervisor of before an upgrade says nothing of it
+    )
 
 
 def process_from(data: Mapping[str, Json]) -> Process:

@@ -112,6 +112,16 @@ class Service:
         if self._lease is lease:
             await self.let_go()
 
+    async def confirm(self, connection: Connection, request: Mapping[str, Json]) -> Json:
+        """See that what was streamed has arrived, and that the unit stands still to this moment.
+
+        Pages in a pipe are the unit's own: were it to go on before they are read, its new bytes
+        would be taken for those of the standstill.  Raises CheckpointerFailed.
+        """
+        if self._lease is None:
+            raise CheckpointerFailed("the unit's lease was over before its image had been read")
+        return await self.operate(partial(self.unit.confirm, request["directory"]))
+
     async def resume_cp(self, connection: Connection, request: Mapping[str, Json]) -> Json:
         """Thaw, and end the lease."""
         await self.unit.resume_cp()
@@ -310,7 +320,9 @@ async def _prepare(service: Service, connection: Connection, request: Mapping[st
 async def _checkpoint(
     service: Service, connection: Connection, request: Mapping[str, Json]
 ) -> Json:
-    return await service.operate(partial(service.unit.checkpoint, request["directory"]))
+    streams = bool(request.get("streams", False))
+    work = partial(service.unit.checkpoint, request["directory"], streams=streams)
+    return await service.operate(work)
 
 
 async def _proved(service: Service, connection: Connection, request: Mapping[str, Json]) -> Json:
@@ -333,6 +345,7 @@ HANDLERS: dict[str, Handler] = {
     "prepare": _prepare,
     "stop": Service.stop,
     "checkpoint": _checkpoint,
+    "confirm": Service.confirm,
     "resume_cp": Service.resume_cp,
     "rebuild": Service.rebuild,
     "proved": _proved,

@@ -104,6 +104,7 @@ class SupervisedUnit:
             blockers=(*preparation.blockers, *found),
             facts=facts.unit_facts(self.launch, preparation.facts, statuses),
             image_bytes=facts.estimate_image(statuses),
+            streams=str(self.launch.paths.work) if preparation.streams else "",
         )
         return to_json(prepared)
 
@@ -124,8 +125,11 @@ class SupervisedUnit:
             raise
         return [to_json(item) for item in self._files]
 
-    async def checkpoint(self, directory: str) -> Json:
-        """Write the image of the stopped unit into *directory*; return its open files as JSON."""
+    async def checkpoint(self, directory: str, *, streams: bool = False) -> Json:
+        """Write the image of the stopped unit into *directory*; return its open files as JSON.
+
+        *streams*: but for saved output files it goes to the socket in the work directory.
+        """
         fd = await _open_directory(directory)
         try:
             if self.launch.spec.policy.rollback == "copy":
@@ -138,10 +142,20 @@ class SupervisedUnit:
                 )
             else:
                 saved = self._files
-            await self._keeping_logs(self._translib.checkpoint(self._handle, fd))
+            dump = self._translib.checkpoint(self._handle, fd, streams=streams)
+            await self._keeping_logs(dump)
         finally:
             os.close(fd)
         return [to_json(item) for item in saved]
+
+    async def confirm(self, directory: str) -> Json:
+        """See that what was streamed has arrived in *directory*.  Raises CheckpointerFailed."""
+        fd = await _open_directory(directory)
+        try:
+            await self._keeping_logs(self._translib.confirm(self._handle, fd))
+        finally:
+            os.close(fd)
+        return None
 
     async def _keeping_logs(self, work: Any) -> None:  # noqa: ANN401 - an awaitable of a translib
         """Run a checkpointer; keep its logs beside the unit's state when it fails."""

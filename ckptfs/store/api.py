@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Protocol
 
 from ..errors import CkptfsError
@@ -91,6 +92,22 @@ class IngestFile(Protocol):
         ...
 
 
+class Receiving(Protocol):
+    """A context: the checkpointer runs inside, `Ingest.files` has its images after it.
+
+    The block's end waits until every pipe is empty, and before it the job must not go on: the
+    pages in a pipe are its own.  It raises why the version cannot be written, such as StoreFull,
+    also in place of the CheckpointerFailed that came of it.  A block that raises, or is
+    cancelled, gives the version up and waits for nothing.
+    """
+
+    async def __aenter__(self) -> None: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: object
+    ) -> None: ...
+
+
 class Ingest(Protocol):
     """One version being written.  Not visible to anyone until `commit` returned."""
 
@@ -115,6 +132,14 @@ class Ingest(Protocol):
 
     def rename(self, unit: UnitName, old: str, new: str) -> None:
         """Rename a file, replacing *new*.  Raises NotFound, InvalidInput."""
+        ...
+
+    def receive(self, unit: UnitName, directory: Path) -> Receiving | None:
+        """Be ready for the images of a unit out of a checkpointer's pipes.
+
+        *directory*: root's alone; the checkpointer finds a socket there.  None: pipes are not to
+        be had, the images are to be written.  Raises what a write raises.
+        """
         ...
 
     def progress_bytes(self) -> int:

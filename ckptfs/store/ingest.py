@@ -11,11 +11,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from typing import Literal
 
 import trio
 
-from ..errors import CkptfsError, Forbidden, Gone, InvalidInput, NotFound, Unsupported
+from ..errors import CkptfsError, Forbidden, Gone, InvalidInput, NotFound
 from ..ids import JobId, UnitName, Version
 from ..model import Head
 from . import layout
@@ -25,87 +26,13 @@ from .hashing import Hashing
 from .packs import PackSet, failed_inside, failure_of
 from .pages import PAGE
 from .pipeline import Flow, WorkThread
+from .pipes import Arrived, Pipes
+from .receive import Receiving
 from .space import Promise
+from .staged_file import BUFFERED_MAX, FILES_MAX, SIZE_MAX, SMALL_MAX, StagedFile
 from .stream import FileStream, StoredFile
 
-SMALL_MAX = 4 << 20  # bytes of a file that is kept in memory until the commit
-BUFFERED_MAX = 64 << 20  # bytes of all such files of a version; beyond, they stream at once
-FILES_MAX = 100_000  # of one version: a tree of 10 000 processes has about 100 000 images
-SIZE_MAX = 1 << 46  # bytes of one file
 FEED_AT_ONCE = 4 << 20  # bytes handed to the hashing thread together: to wake it costs 50 us
-
-
-class StagedFile:
-    """A file of a version being written; see IngestFile."""
-
-    def __init__(self, ingest: VersionIngest, unit: UnitName, name: str) -> None:
-        self.unit = unit
-        self.name = name
-        self.size_bytes = 0
-        self.buffer: bytearray | None = bytearray()
-        self.stream: FileStream | None = None  # the hashing thread's
-        self._ingest = ingest
-
-    def write(self, offset: int, data: bytes) -> int:
-        """See IngestFile."""
-        self._ingest.check_writable()
-        end = offset + len(data)
-        if offset < 0 or end > SIZE_MAX:
-            raise InvalidInput(f"{self.name} cannot be written at {offset}")
-        if not data:
-            return 0  # as write(2): does not reach out to *offset*
-        if self.buffer is not None and self._ingest.may_buffer(self, end):
-            if offset > len(self.buffer):
-                self.buffer.extend(bytes(offset - len(self.buffer)))
-            self.buffer[offset:end] = data
-            self._ingest.buffered_bytes += len(self.buffer) - self.size_bytes
-            self.size_bytes = len(self.buffer)
-        elif offset == self.size_bytes:
-            self._append(data)
-        else:
-            raise Unsupported(
-                f"{self.name} is larger than {SMALL_MAX >> 20} MiB:"
-                " it can only be written from start to end"
-            )
-        self._ingest.count(len(data))
-        return len(data)
-
-    async def wait_writable(self) -> None:
-        """See IngestFile."""
-        await self._ingest.flow.wait_room()
-
-    async def read(self, offset: int, size: int) -> bytes:
-        """See IngestFile.  Raises Unsupported for a large file."""
-        if self.buffer is None:
-            raise Unsupported(
-                f"{self.name} is being stored; it can be read once the version is complete"
-            )
-        return bytes(self.buffer[offset : offset + size])
-
-    def truncate(self, size: int) -> None:
-        """See IngestFile."""
-        self._ingest.check_writable()
-        if size == self.size_bytes:
-            return
-        if size == 0:
-            self._ingest.unbuffer(self)
-            self._ingest.restart(self)
-            self.buffer, self.size_bytes = bytearray(), 0
-        elif self.buffer is not None and self._ingest.may_buffer(self, size):
-            self._ingest.buffered_bytes += size - len(self.buffer)
-            self.buffer[size:] = bytes(max(0, size - len(self.buffer)))
-            self.size_bytes = size
-        else:
-            raise Unsupported(f"{self.name} is too large to change its size")
-
-    def _append(self, data: bytes) -> None:
-        if self.buffer is not None:
-            start = self._ingest.unbuffer(self)
-            self.buffer = None
-            if start:
-                self._ingest.feed(self, start)
-        self._ingest.feed(self, data)
-        self.size_bytes += len(data)
 
 
 class VersionIngest:
@@ -123,6 +50,7 @@ class VersionIngest:
         hasher: Hashing,
         hashing: WorkThread,
         writing: WorkThread,
+        pipes: Pipes,
         load_known: Callable[[], Known],
         refuse: Callable[[], None],
         ended: Callable[[Head | None], None],
@@ -135,7 +63,7 @@ class VersionIngest:
         self._packs, self._dedup, self._promise = packs, dedup, promise
         self._committer = committer
         self._hasher = hasher
-        self._hashing, self._writing = hashing, writing
+        self._hashing, self._writing, self._pipes = hashing, writing, pipes
         self._refuse, self._ended = refuse, ended
         self._files: dict[UnitName, dict[str, StagedFile]] = {}
         self._names = 0  # files, in all units
@@ -144,6 +72,7 @@ class VersionIngest:
         self._taken = 0
         self._admitted_bytes, self._may_take = SIZE_MAX, int
         self.refused: CkptfsError | None = None
+        self._receiving: set[Receiving] = set()
         self._state: Literal["open", "sealed", "gone"] = "open"
         self._finishing = trio.Lock()
         self._queue(lambda: self._learn(load_known))
@@ -193,7 +122,64 @@ class VersionIngest:
 
     def progress_bytes(self) -> int:
         """See Ingest."""
-        return self._taken
+        return self._taken + sum(receiving.taken_bytes for receiving in tuple(self._receiving))
+
+    # -- out of pipes ---------------------------------------------------------
+
+    def receive(self, unit: UnitName, directory: Path) -> Receiving | None:
+        """See Ingest."""
+        self.check_writable()
+        listener = self._pipes.listen(directory)
+        if listener is None:
+            return None
+        receiving = Receiving(self, self._hashing, self._pipes, unit, directory, listener)
+        self._receiving.add(receiving)
+        return receiving
+
+    def adopt(self, receiving: Receiving, files: Mapping[str, Arrived]) -> None:
+        """Take the files that a Receiving got, whole, as if they had been written."""
+        for name, arrived in files.items():
+            file = self.create(receiving.unit, name)
+            file.size_bytes, file.stream = arrived.size_bytes, arrived.stream
+            file.buffer = arrived.gathered
+            self.buffered_bytes += len(arrived.gathered or b"")
+        self._receiving.discard(receiving)
+        self.count(receiving.taken_bytes)
+
+    def give_up(self, receiving: Receiving) -> None:
+        """What came out of pipes is not whole, so the version will not be.  Waits for nothing."""
+        self._receiving.discard(receiving)
+        self._fail_as_gone()
+
+    @property
+    def names(self) -> int:
+        """Files so far, in all units."""
+        return self._names
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether there is a failure already.  Any thread."""
+        return self._packs.failure is not None
+
+    @property
+    def needed_bytes(self) -> int:
+        """What the promise must cover: in the pack, or on the way there.  Any thread."""
+        queued = self.flow.in_flight + self._hasher.pending_bytes + self.buffered_bytes
+        return self._packs.taken_bytes + queued
+
+    def has_room(self, needed_bytes: int) -> bool:
+        """Whether `make_room` has nothing to do.  Any thread."""
+        promised = self._promise.reserved_bytes
+        return needed_bytes <= promised and self.progress_bytes() <= self._admitted_bytes
+
+    def make_room(self, needed_bytes: int) -> None:
+        """Have the promise cover so many, and ask whether so much may be taken.
+
+        Raises StoreFull, and what refuses a version that grows beyond its `limit`.
+        """
+        if self.progress_bytes() > self._admitted_bytes:
+            self._admit()
+        self._promise.ensure(needed_bytes)
 
     # -- what the files ask for -----------------------------------------------
 
@@ -227,7 +213,8 @@ class VersionIngest:
     def _admit(self) -> None:
         """Ask for more than was admitted, when the files really are larger by now."""
         sizes = (file.size_bytes for files in self._files.values() for file in files.values())
-        if (total := sum(sizes)) <= self._admitted_bytes:
+        coming = sum(receiving.taken_bytes for receiving in tuple(self._receiving))
+        if (total := sum(sizes) + coming) <= self._admitted_bytes:
             return
         try:
             self._admitted_bytes = self._may_take(total)
@@ -241,10 +228,7 @@ class VersionIngest:
         Raises StoreFull, and what refuses a version that grows beyond its `limit`.
         """
         self._taken += size
-        if self._taken > self._admitted_bytes:
-            self._admit()
-        queued = self.flow.in_flight + self._hasher.pending_bytes + self.buffered_bytes
-        self._promise.ensure(self._packs.taken_bytes + queued)
+        self.make_room(self.needed_bytes)
 
     def feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         """Queue bytes of a streamed file."""
@@ -267,11 +251,12 @@ class VersionIngest:
     def _queue(self, step: Callable[[], None]) -> None:
         """Have the hashing thread do *step* after all that was fed so far."""
         self._hand_on()
-        self._hashing.submit(lambda: self._guard(step))
+        self._hashing.submit(lambda: self.guard(step))
 
     # -- the hashing thread ---------------------------------------------------
 
-    def _guard(self, step: Callable[[], None]) -> None:
+    def guard(self, step: Callable[[], None]) -> None:
+        """Do a step unless one failed before; what it raises is the version's failure."""
         try:
             if self._packs.failure is None:
                 step()
@@ -290,19 +275,20 @@ class VersionIngest:
         del known
         self._dedup.begin()
 
-    def _stream(self, file: StagedFile) -> FileStream:
-        return FileStream(self._dedup, self._hasher, file.unit, file.name, self._guard)
+    def make_stream(self, unit: UnitName, name: str) -> FileStream:
+        """Begin a file that is hashed as it comes."""
+        return FileStream(self._dedup, self._hasher, unit, name, self.guard)
 
     def _hash(self, held: list[tuple[StagedFile, bytes | bytearray]]) -> None:
         held.reverse()
         while held:  # each is let go of once it is done
             file, data = held.pop()
-            self._guard(partial(self._feed, file, data))
+            self.guard(partial(self._feed, file, data))
             self.flow.done(len(data))
 
     def _feed(self, file: StagedFile, data: bytes | bytearray) -> None:
         if file.stream is None:
-            file.stream = self._stream(file)
+            file.stream = self.make_stream(file.unit, file.name)
         file.stream.feed(data)
 
     def _forget(self, file: StagedFile) -> None:
@@ -326,7 +312,7 @@ class VersionIngest:
     def _close_file(self, file: StagedFile) -> FileStream:
         stream = file.stream
         if stream is None or file.buffer is not None:
-            stream = self._stream(file)
+            stream = self.make_stream(file.unit, file.name)
         if file.buffer is not None:
             stream.feed(file.buffer)
         stream.close()
@@ -364,16 +350,22 @@ class VersionIngest:
                 if self._state != "open":
                     return
                 self._state = "gone"
-                if self._packs.failure is None:
-                    self._packs.failure = Gone(f"version {self.version} of {self.job} was given up")
+                self._fail_as_gone()
+                for receiving in tuple(self._receiving):
+                    receiving.close()
                 drained = self._drained()
                 await trio.to_thread.run_sync(lambda: self._committer.forget(drained))
                 self._end()
+
+    def _fail_as_gone(self) -> None:
+        if self._packs.failure is None:
+            self._packs.failure = Gone(f"version {self.version} of {self.job} was given up")
 
     def _end(self) -> None:
         self._state = "sealed" if self.committed else "gone"
         self._promise.release()
         self._files.clear()
+        self._receiving.clear()
         self.buffered_bytes = 0
         self._ended(self.committed)
 

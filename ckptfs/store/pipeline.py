@@ -8,7 +8,10 @@ when more than `IN_FLIGHT_MAX` bytes are queued.
 
 from __future__ import annotations
 
+import contextlib
+import os
 import queue
+import select
 import threading
 from collections.abc import Callable
 
@@ -21,26 +24,66 @@ Step = Callable[[], None]
 
 
 class WorkThread:
-    """One thread that takes steps in order.  A step must not raise."""
+    """One thread that takes steps in order, and looks after descriptors between two of them.
+
+    A step must not raise.
+    """
 
     def __init__(self, name: str) -> None:
         self._steps: queue.SimpleQueue[Step | None] = queue.SimpleQueue()
+        self._watched: dict[int, Step] = {}
+        self._poll = select.epoll()
+        self._woken = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._poll.register(self._woken, select.EPOLLIN)
         self._thread = threading.Thread(target=self._run, name=name, daemon=True)
         self._thread.start()
 
     def submit(self, step: Step) -> None:
         """Queue a step; never waits."""
-        self._steps.put(step)
+        self._put(step)
+
+    def watch(self, descriptor: int, step: Step) -> None:
+        """Take *step* whenever *descriptor* can be read; from a step of this thread alone.
+
+        It may be taken once too often: what it reads must not wait.
+        """
+        self._watched[descriptor] = step
+        self._poll.register(descriptor, select.EPOLLIN)
+
+    def unwatch(self, descriptor: int) -> None:
+        """Take no more of it, before it is closed; from a step of this thread.  Repeatable."""
+        if self._watched.pop(descriptor, None) is not None:
+            self._poll.unregister(descriptor)
 
     def close(self) -> None:
         """Let the queued steps finish and end the thread."""
-        self._steps.put(None)
+        self._put(None)
         self._thread.join()
+        self._poll.close()
+        os.close(self._woken)
+
+    def _put(self, step: Step | None) -> None:
+        self._steps.put(step)
+        # The thread looks into the queue after it has begun to watch, so one of us sees the other.
+        if self._watched:
+            os.eventfd_write(self._woken, 1)
 
     def _run(self) -> None:
-        while (step := self._steps.get()) is not None:
+        while (step := self._next()) is not None:
             step()
             del step  # holds up to 1 MiB of a file
+
+    def _next(self) -> Step | None:
+        """Return the next step; before it each descriptor that can be read has its turn."""
+        while self._watched:
+            for descriptor, _ in self._poll.poll(0 if self._steps.qsize() else -1):
+                if descriptor == self._woken:
+                    os.eventfd_read(self._woken)
+                elif descriptor in self._watched:  # not one that another's step has closed
+                    self._watched[descriptor]()
+            with contextlib.suppress(queue.Empty):
+                return self._steps.get_nowait()
+        return self._steps.get()
 
 
 class Flow:

@@ -21,6 +21,7 @@ from .pack_format import Footer
 from .packs import PACK_PAGES_MAX, PackSet, failure_of
 from .pages import HASH_SIZE, page_count
 from .pipeline import WorkThread
+from .pipes import Pipes
 from .sessions import Session, begin_session, end_session
 from .space import Space
 from .superblock import Superblock
@@ -60,6 +61,7 @@ class Writers:
         self._threads: tuple[WorkThread, WorkThread] | None = None
         self._pack_pages = pack_pages
         self._hash_worker = HashWorker() if hash_worker else None
+        self._pipes = Pipes()
         self._running: dict[tuple[JobId, Version], VersionIngest] = {}
         self._guards: dict[tuple[JobId, Version], Guard] = {}
         self.epoch = block.epoch  # raised by the collector
@@ -114,6 +116,7 @@ class Writers:
             hasher=self._hasher(),
             hashing=hashing,
             writing=writing,
+            pipes=self._pipes,
             load_known=lambda: self._load_known(source, job),
             refuse=self.refuse,
             ended=lambda head: self._ended(key, head),

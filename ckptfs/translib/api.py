@@ -64,10 +64,14 @@ class UnitHandle:
 
 @dataclass(frozen=True, slots=True)
 class Preparation:
-    """Result of ``prepare``: blockers (sentences; empty = none) and restart facts."""
+    """Result of ``prepare``: blockers (sentences; empty = none) and restart facts.
+
+    *streams*: the checkpointer can send its images through pipes, as ``checkpoint`` says.
+    """
 
     blockers: tuple[str, ...] = ()
     facts: Mapping[str, str] = field(default_factory=dict[str, str])
+    streams: bool = False
 
 
 class Translib(Protocol):
@@ -93,8 +97,18 @@ class Translib(Protocol):
         """Freeze every process of the unit; return when all stand still."""
         ...
 
-    async def checkpoint(self, unit: UnitHandle, directory_fd: int) -> None:
-        """Write the image of the stopped unit into the open directory; leave it stopped."""
+    async def checkpoint(
+        self, unit: UnitHandle, directory_fd: int, *, streams: bool = False
+    ) -> None:
+        """Write the image of the stopped unit into the open directory; leave it stopped.
+
+        With *streams* it goes through pipes to whoever listens in the unit's work directory
+        (as criu-image-streamer would); the images are complete once `confirm` has seen them.
+        """
+        ...
+
+    async def confirm(self, unit: UnitHandle, directory_fd: int) -> None:
+        """Check that the images that were sent through pipes are in the open directory now."""
         ...
 
     async def resume_cp(self, unit: UnitHandle) -> None:

@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import os
 import re
-import shutil
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
 import trio
 
 from ..errors import CannotRun, CheckpointerFailed, CkptfsError, NoSuchProcess, NotAuthorised
 from ..ids import UnitName
-from . import criu_images, criu_kernel, criu_log, freezer
+from . import criu_images, criu_kernel, criu_log, criu_words, freezer
 from .api import Availability, Capability, Preparation, UnitHandle
 from .command import read_output, run_command
 from .order import Order, Phase, Primitive, Step
@@ -44,79 +42,6 @@ CAPABILITIES = frozenset(
     }
 )
 LAZY_FEATURE = "uffd-noncoop"  # userfaultfd that tells of fork, exec and unmapping, too
-GHOST_LIMIT_BYTES = 1 << 30  # unlinked files up to this size go into the image
-DUMP_TIMEOUT_S = (
-    120  # CRIU's own limit for collecting the tasks; its default of 10 s is short for many threads
-)
-CRIU_PLACES = ("/opt/ckptfs/criu/bin/criu",)
-_HERE = Path(__file__).parent
-_VERSION = re.compile(r"Version: (\d+)\.(\d+)(?:\.(\d+))?")
-
-# (kernel, oldest CRIU that can dump on it): before 4.1 the vdso of 6.13 is not understood, before
-# 4.2 any inet socket fails on 6.16 although `criu check` is content.
-_NEEDS = (((6, 16), (4, 2)), ((6, 13), (4, 1)), ((0, 0), (3, 17)))
-
-
-def find_criu() -> str | None:
-    """Return the criu to use: $CKPTFS_CRIU, the one ``tools/setup`` installed, or PATH's."""
-    given = os.environ.get("CKPTFS_CRIU")
-    places = (given,) if given else CRIU_PLACES
-    for place in places:
-        if os.access(place, os.X_OK):
-            return place
-    return None if given else shutil.which("criu")
-
-
-def parse_version(text: str) -> tuple[int, int, int] | None:
-    """Return (major, minor, patch) out of what ``criu --version`` prints, or None."""
-    match = _VERSION.search(text)
-    return (int(match[1]), int(match[2]), int(match[3] or 0)) if match else None
-
-
-def needed_version(kernel_release: str) -> tuple[int, int]:
-    """Return the oldest CRIU (major, minor) that works on a kernel such as ``6.18.4-amd64``."""
-    match = re.match(r"(\d+)\.(\d+)", kernel_release)
-    kernel = (int(match[1]), int(match[2])) if match else (0, 0)
-    return next(criu for above, criu in _NEEDS if kernel >= above)
-
-
-def _has_sys_resource() -> bool:
-    effective = re.search(
-        r"^CapEff:\s*([0-9a-f]+)", Path("/proc/self/status").read_text(), re.MULTILINE
-    )
-    return bool(effective and int(effective[1], 16) >> 24 & 1)
-
-
-def _own_cgroup(unit: UnitHandle) -> Path:
-    """Return the directory of our own cgroup v2, where criu goes at pre-resume."""
-    path = next(
-        line.strip()[3:]
-        for line in Path("/proc/self/cgroup").read_text().splitlines()
-        if line.startswith("0::")
-    )
-    for above in unit.cgroup.parents:
-        if not (above / "cgroup.procs").exists():
-            break
-        candidate = above / path.lstrip("/")
-        if (candidate / "cgroup.procs").exists() and not (above.parent / "cgroup.procs").exists():
-            return candidate
-    return unit.cgroup.parent
-
-
-@dataclass(slots=True)
-class _Attempt:
-    """The files of one CRIU run in the work directory."""
-
-    log: Path
-    output: Path
-
-    def failure(self, status: int) -> str:
-        """Return the reason of the failure, one sentence."""
-        texts = [
-            path.read_text(errors="replace") if path.exists() else ""
-            for path in (self.log, self.output)
-        ]
-        return criu_log.reason(texts[0], texts[1], status)
 
 
 class CriuTranslib:
@@ -125,10 +50,12 @@ class CriuTranslib:
     name = "criu"
 
     def __init__(self, binary: str | None = None) -> None:
-        self._binary = binary or find_criu()
+        self._binary = binary or criu_words.find_criu()
         self._orders: dict[UnitName, Order] = {}
         self._runs = 0
         self._pages = PageServers()
+        self._streams: bool | None = None  # whether criu has --stream; None: not asked yet
+        self._sent: dict[UnitName, tuple[int, ...]] = {}  # pids that images were sent of
 
     # -- what this machine can do ----------------------------------------------------------------
 
@@ -140,13 +67,13 @@ class CriuTranslib:
             )
         try:
             _, text = await read_output((self._binary, "--version"), timeout_s=10)
-            found = parse_version(text)
+            found = criu_words.parse_version(text)
             if found is None:
                 return _missing(
                     f"{self._binary} does not say which version it is: {text.strip()[:200]}"
                 )
             version = ".".join(map(str, found))
-            needs = needed_version(os.uname().release)
+            needs = criu_words.needed_version(os.uname().release)
             if found[:2] < needs:
                 return _missing(
                     f"criu {version} cannot dump on Linux {os.uname().release}: "
@@ -171,8 +98,11 @@ class CriuTranslib:
         async with self._primitive(unit, Primitive.PREPARE):
             binary = self._require_binary()
             _, text = await read_output((binary, "--version"), timeout_s=10)
-            version = ".".join(map(str, parse_version(text) or ()))
-            return Preparation(facts={"criu_version": version})
+            version = ".".join(map(str, criu_words.parse_version(text) or ()))
+            if self._streams is None:
+                _, text = await read_output((binary, "--help"), timeout_s=10)
+                self._streams = criu_words.can_stream(text)
+            return Preparation(facts={"criu_version": version}, streams=self._streams)
 
     async def stop(self, unit: UnitHandle) -> None:
         """Freeze the unit's cgroup.  Raises TimedOut when a process waits in the kernel."""
@@ -180,12 +110,16 @@ class CriuTranslib:
             if step.act:
                 await freezer.freeze(unit.cgroup)
 
-    async def checkpoint(self, unit: UnitHandle, directory_fd: int) -> None:
+    async def checkpoint(
+        self, unit: UnitHandle, directory_fd: int, *, streams: bool = False
+    ) -> None:
         """Dump into the directory; the unit is frozen before and after it, whatever happens."""
         async with self._primitive(unit, Primitive.CHECKPOINT):
             pids = _inner_pids(unit)
+            options = criu_words.dump_options(unit, streams=streams)
             try:
-                attempt, status = await self._run(unit, directory_fd, "dump", _dump_options(unit))
+                async with _place(unit, directory_fd, streams=streams) as place_fd:
+                    attempt, status = await self._run(unit, place_fd, "dump", options)
             finally:
                 # CRIU thaws while its parasite works and freezes again at its end.  When it was
                 # killed in between, the unit must be standing again for our caller.
@@ -194,7 +128,17 @@ class CriuTranslib:
             if status != 0:
                 _require_alive(unit)
                 raise CheckpointerFailed(f"criu dump: {attempt.failure(status)}")
-            await trio.to_thread.run_sync(criu_images.require_images, directory_fd, pids)
+            if streams:
+                self._sent[unit.unit] = pids  # they may still be in the pipes
+            else:
+                await trio.to_thread.run_sync(criu_images.require_images, directory_fd, pids)
+
+    async def confirm(self, unit: UnitHandle, directory_fd: int) -> None:
+        """Check that the images every restart needs have arrived.  Raises CheckpointerFailed."""
+        pids = self._sent.pop(unit.unit, None)
+        if pids is None:
+            raise CheckpointerFailed("no image was sent through pipes")
+        await trio.to_thread.run_sync(criu_images.require_images, directory_fd, pids)
 
     async def resume_cp(self, unit: UnitHandle) -> None:
         """Thaw."""
@@ -217,9 +161,9 @@ class CriuTranslib:
                 )
             try:
                 if lazy:
-                    executable = _executable(self._require_binary())
+                    executable = criu_words.executable(self._require_binary())
                     await self._pages.begin(unit, directory_fd, executable)
-                options = _restore_options(lazy=lazy)
+                options = criu_words.restore_options(lazy=lazy)
                 attempt, status = await self._run(unit, directory_fd, "restore", options)
                 if status != 0:
                     raise CheckpointerFailed(f"criu restore: {attempt.failure(status)}")
@@ -282,22 +226,22 @@ class CriuTranslib:
 
     async def _run(
         self, unit: UnitHandle, directory_fd: int, command: str, options: Sequence[str]
-    ) -> tuple[_Attempt, int]:
+    ) -> tuple[criu_words.Attempt, int]:
         """Run criu in the holder's namespaces; the image directory is an inherited descriptor."""
         self._runs += 1
-        attempt = _Attempt(
+        attempt = criu_words.Attempt(
             log=unit.work_dir / f"{command}-{self._runs}.log",
             output=unit.work_dir / f"{command}-{self._runs}.out",
         )
-        executable = _executable(self._require_binary())
-        as_owner = _as_owner(unit) if command == "dump" else ()
+        executable = criu_words.executable(self._require_binary())
+        as_owner = criu_words.as_owner(unit) if command == "dump" else ()
         if as_owner:
             await criu_kernel.make_cache(executable, unit.work_dir)
         work_fd = os.open(unit.work_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             argv = (
                 *("nsenter", "-t", str(unit.holder_pid), "-p", "-m", "-i", "-u", "--"),
-                *(as_owner if command == "dump" else _inside_cgroup(unit)),
+                *(as_owner if command == "dump" else criu_words.inside_cgroup(unit)),
                 *executable,
                 command,
                 *("-D", f"/proc/self/fd/{directory_fd}", "-W", f"/proc/self/fd/{work_fd}"),
@@ -305,10 +249,14 @@ class CriuTranslib:
                 # No network lock: every end of every connection in the image is in the frozen unit
                 # (others are blockers), so nothing can arrive.
                 *("--manage-cgroups=ignore", "--network-lock", "skip"),
-                *("--file-locks", "--tcp-established", "--ghost-limit", str(GHOST_LIMIT_BYTES)),
+                *("--file-locks", "--tcp-established"),
+                *("--ghost-limit", str(criu_words.GHOST_LIMIT_BYTES)),
                 *options,
             )
-            env = {"CKPTFS_CGROUP": str(unit.cgroup), "CKPTFS_OUTSIDE": str(_own_cgroup(unit))}
+            env = {
+                "CKPTFS_CGROUP": str(unit.cgroup),
+                "CKPTFS_OUTSIDE": str(criu_words.own_cgroup(unit)),
+            }
             status = await run_command(
                 argv, output=attempt.output, pass_fds=(directory_fd, work_fd), env=env
             )
@@ -321,40 +269,17 @@ def _missing(reason: str, version: str = "") -> Availability:
     return Availability(available=False, version=version, capabilities=frozenset(), reason=reason)
 
 
-def _dump_options(unit: UnitHandle) -> tuple[str, ...]:
-    return (
-        *("-t", str(unit.root_pid), "--leave-running"),
-        *("--freeze-cgroup", str(unit.cgroup), "--timeout", str(DUMP_TIMEOUT_S)),
-    )
-
-
-def _restore_options(*, lazy: bool) -> tuple[str, ...]:
-    return ("-d", "--action-script", str(_HERE / "hold.sh"), *(("--lazy-pages",) if lazy else ()))
-
-
-def _as_owner(unit: UnitHandle) -> tuple[str, ...]:
-    """Return the words in front of ``criu dump`` on a machine without CAP_SYS_RESOURCE.
-
-    prlimit(2) on another uid's task needs that capability, unless the caller's
-    *real* uid and gid are the task's.
-    """
-    if unit.uid == 0 or _has_sys_resource():
-        return ()
-    return ("setpriv", "--ruid", str(unit.uid), "--rgid", str(unit.gid), "--keep-groups")
-
-
-def _executable(binary: str) -> tuple[str, ...]:
-    """Return how to execute criu, which may be a wrapper script around its own loader.
-
-    Between ``setpriv`` and criu, dash would put the effective uid back to the
-    real one, unless told ``-p``.
-    """
-    with open(binary, "rb") as file:
-        return ("/bin/sh", "-p", binary) if file.read(9) == b"#!/bin/sh" else (binary,)
-
-
-def _inside_cgroup(unit: UnitHandle) -> tuple[str, ...]:
-    return ("/bin/sh", str(_HERE / "enter_cgroup.sh"), str(unit.cgroup))
+@asynccontextmanager
+async def _place(unit: UnitHandle, directory_fd: int, *, streams: bool) -> AsyncGenerator[int]:
+    """Give the directory that ``-D`` names: with *streams* the one that holds the socket."""
+    if not streams:
+        yield directory_fd
+        return
+    fd = os.open(unit.work_dir, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 def _inner_pids(unit: UnitHandle) -> tuple[int, ...]:

@@ -1,7 +1,7 @@
 """CRIU's cache of what the kernel can do, ``/run/criu.kdat``, made before it is needed.
 
 A machine whose root lacks CAP_SYS_RESOURCE dumps with the real uid of the job
-(`criu._as_owner`), and libnftables 1.1 ends any process whose real and
+(`criu_words.as_owner`), and libnftables 1.1 ends any process whose real and
 effective uid differ (exit 111), which CRIU's look at the kernel runs into.
 With the cache there is no look.  CRIU writes it itself where /run is a tmpfs;
 saves 25 ms a run anyway.

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 
 import trio
 
-from ..errors import CheckpointerFailed, CkptfsError, NoSuchProcess
+from ..errors import CheckpointerFailed, CkptfsError, NoSuchProcess, Unsupported
 from ..ids import UnitName
 from .api import Availability, Capability, Preparation, UnitHandle
 from .order import Order, Phase, Primitive, Step
@@ -111,8 +111,12 @@ class SimTranslib:
             if step.act:
                 self._process(unit.unit).freeze()
 
-    async def checkpoint(self, unit: UnitHandle, directory_fd: int) -> None:
-        """Write ``sim.img``."""
+    async def checkpoint(
+        self, unit: UnitHandle, directory_fd: int, *, streams: bool = False
+    ) -> None:
+        """Write ``sim.img``.  Raises Unsupported with *streams*."""
+        if streams:
+            raise Unsupported("the simulated checkpointer has no pipes")
         async with self._primitive(unit.unit, Primitive.CHECKPOINT):
             image = {"counted_s": self._process(unit.unit).progress}
             flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
@@ -121,6 +125,11 @@ class SimTranslib:
                 os.write(fd, json.dumps(image).encode("ascii") + b" " * self.script.padding_bytes)
             finally:
                 os.close(fd)
+
+    async def confirm(self, unit: UnitHandle, directory_fd: int) -> None:
+        """Nothing was sent through pipes, so nothing can be confirmed.  Raises Unsupported."""
+        await trio.lowlevel.checkpoint()
+        raise Unsupported("the simulated checkpointer has no pipes")
 
     async def resume_cp(self, unit: UnitHandle) -> None:
         """Let it count again."""

@@ -6,8 +6,9 @@ from __future__ import annotations
 import pytest
 import trio
 
-from ckptfs.errors import Busy, CheckpointerFailed, NoSuchProcess
+from ckptfs.errors import Busy, CheckpointerFailed, NoSuchProcess, Unsupported
 
+from .arriving import arriving, put
 from .translibs import CriuHarness, SimHarness, opened
 
 HARNESSES = [
@@ -149,6 +150,48 @@ class TestContract:
                 nursery.start_soon(again, fd)
             assert len(refused) == 1
             await translib.resume_cp(unit)
+
+        play(scenario)
+
+    def test_streamed_checkpoint_counts_once_it_has_arrived(self, play):
+        async def scenario(harness, translib, unit, image):
+            preparation = await translib.prepare(unit)
+            await translib.stop(unit)
+            async with opened(image) as fd:
+                if not preparation.streams:
+                    with pytest.raises(Unsupported):
+                        await translib.checkpoint(unit, fd, streams=True)
+                for has_arrived in (False, True) if preparation.streams else ():
+                    async with arriving(unit.work_dir) as files:
+                        await translib.checkpoint(unit, fd, streams=True)
+                    await assert_stands(harness, unit)
+                    assert not any(image.iterdir())
+                    if has_arrived:
+                        await put(image, files)
+                        await translib.confirm(unit, fd)
+                    with pytest.raises(CheckpointerFailed):  # none, or confirmed before
+                        await translib.confirm(unit, fd)
+                if not preparation.streams:
+                    with pytest.raises(Unsupported):
+                        await translib.confirm(unit, fd)
+            await translib.resume_cp(unit)
+            await assert_runs(harness, unit)
+
+        play(scenario)
+
+    def test_streamed_image_is_rebuilt(self, play):
+        async def scenario(harness, translib, unit, image):
+            streams = (await translib.prepare(unit)).streams
+            await translib.stop(unit)
+            async with opened(image) as fd, arriving(unit.work_dir, needed=streams) as files:
+                await translib.checkpoint(unit, fd, **({"streams": True} if streams else {}))
+            async with opened(image) as fd:
+                await put(image, files)
+                await harness.end(unit)
+                async with harness.empty() as fresh:
+                    await translib.rebuild(fresh, fd)
+                    await translib.resume_rst(fresh)
+                    await assert_runs(harness, fresh)
 
         play(scenario)
 

@@ -23,7 +23,6 @@ SOURCES = Path(__file__).parents[1] / "programs"
 STEPS = 1_000_000
 MEBIBYTES = 256  # a dump takes half a second: long enough to be hit at a chosen moment
 GOES_ON_S = 2.0  # the promise
-UNIT = "JobUnit_1"
 
 
 @dataclass
@@ -33,6 +32,7 @@ class Victim:
     installation: Installation
     job: RunningJob
     versions: set[int] = field(default_factory=set[int])
+    taken_before: int = 0  # of the installation, when the last version was asked for
 
     def watch(self) -> UnitWatch:
         return UnitWatch.of(self.job.root_pid())
@@ -52,11 +52,9 @@ class Victim:
         assert expected == []
 
     def staged_bytes(self) -> int:
-        """Return how much of the version in work has been written."""
-        total = 0
-        for directory in (self.installation.mount / ".staging").glob(f"*/{UNIT}"):
-            total += sum(f.stat().st_size for f in directory.iterdir())
-        return total
+        """Return how much of the version asked for has arrived, 0 for the first MiB."""
+        taken = self.installation.taken_bytes() - self.taken_before
+        return taken if taken > 1 << 20 else 0
 
     def visible_versions(self) -> set[int]:
         return {int(name) for name in os.listdir(self.job.path) if name.isdecimal()}
@@ -65,6 +63,7 @@ class Victim:
         """Ask for a version and return its number; one asked for before may have got through."""
         self.job.wait("state", lambda text: text == "running")
         self.versions |= self.visible_versions()
+        self.taken_before = self.installation.taken_bytes()
         return int(self.job.write("checkpoint", "1"))
 
     def nothing_half_made(self) -> None:

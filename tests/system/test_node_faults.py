@@ -106,6 +106,8 @@ def test_lease_runs_out(tmp_path):
         await goes_on(b, unit, count)
         with pytest.raises(CkptfsError):
             await unit.checkpoint(tmp_path)
+        with pytest.raises(CheckpointerFailed, match="lease was over"):
+            await unit.confirm(tmp_path)  # pages still in a pipe would be those of now
         await unit.resume_cp()
         await b.save(unit)
 

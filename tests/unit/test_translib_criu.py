@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from ckptfs.errors import CheckpointerFailed, Corrupt
 from ckptfs.translib import criu_images
-from ckptfs.translib.criu import needed_version, parse_version
 from ckptfs.translib.criu_log import error_lines, reason, translate
+from ckptfs.translib.criu_words import needed_version, parse_version
 
 RLIMIT = (
     "(00.000012) Error (criu/util.c:1): rlimit: Can't setup RLIMIT_NOFILE for self: "
