@@ -19,6 +19,7 @@ import traceback
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from types import FrameType
 
 import trio
 
@@ -42,6 +43,7 @@ from .scenarios import SCENARIOS
 
 Tried = tuple[str, int]  # what, how many cases
 INTERRUPTED = 130  # exit code, as shells have it
+AGAIN_S = 0.5
 Part = Callable[[int], Iterator[Tried]]  # seed → as it goes
 
 
@@ -132,7 +134,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     tried: Counter[str] = Counter()
     code = 0
     leftovers.clear(None)  # of runs that were killed
-    signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))  # `timeout`
+    for number in (signal.SIGTERM, signal.SIGALRM):  # `timeout`
+        signal.signal(number, interrupt)
     try:
         while code == 0 and time.monotonic() < ends_s:
             for part in wanted.parts.split(","):
@@ -142,12 +145,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         code = INTERRUPTED
         print("torture: interrupted", file=sys.stderr)
     finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, signal.SIG_IGN)  # clearing up takes a second or two
         leftovers.clear(os.getpid())
     for part, count in sorted(tried.items()):
         print(f"{count:9} {part}")
     return code
+
+
+def interrupt(number: int, frame: FrameType | None) -> None:
+    """End as Ctrl-C does; once more every half second, as Python drops what is raised in callbacks.
+
+    Hypothesis has one in the garbage collector: there a KeyboardInterrupt was lost.
+    """
+    signal.setitimer(signal.ITIMER_REAL, AGAIN_S)
+    signal.raise_signal(signal.SIGINT)
 
 
 def why_not(parts: Sequence[str]) -> str:
