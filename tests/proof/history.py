@@ -135,12 +135,12 @@ class History(RuleBasedStateMachine):
         self._do(self._open)
         if is_filled:
             self._do(self._fill)
-            for key in self._live():
-                self._learn(key)
 
     async def _fill(self) -> None:
         for word in ("a1", "a2", "a3", "b1"):
             await self.world.save(word)
+        for key in self._live():  # also of the one that goes: it may come back
+            self._learn(key)
         self.next = {A: 4, B: 2}
         self.volumes = ["b"]
         (self.top / "b").mkdir(mode=0o755)

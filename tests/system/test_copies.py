@@ -53,7 +53,9 @@ def test_a_restart_does_not_notice_a_damaged_store(installation: Installation, t
     installation.kill_daemon()  # what is to be mended is known after that as well
     installation.start()
     eventually(lambda: pack.read_bytes() == good, "the store is mended")
-    assert (place / "ctl/state").read_text() == "restartable\n"
+    eventually(
+        lambda: (place / "ctl/state").read_text() == "restartable\n", "two copies are known again"
+    )
     eventually(lambda: replicas() == b"2", "two copies again")
     goes_on(job)
     assert "copies state=up domain=other" in volumes.read_text()

@@ -44,6 +44,15 @@ def test_a_daemon_that_is_ready_is_left_alone():
     start_detached(lambda fd: [sys.executable, "-c", script, str(fd)], Path("/s"))
 
 
+@pytest.fixture
+def heard():
+    """SIGHUP is not ignored, as it is under nohup: what is ignored stays so."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.mark.usefixtures("heard")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_mount_that_is_interrupted_ends_its_daemon(tmp_path, capsys, monkeypatch, number):
     daemons: list[subprocess.Popen[bytes]] = []
