@@ -17,6 +17,8 @@ from ckptfs.cli.main import main
 from ckptfs.cli.picture import LINES, png
 from tests.fakes_cli import FakeTree
 
+pytestmark = pytest.mark.slow  # draws pictures: left out of the fast part
+
 VALUES = st.lists(st.floats(0, 1e15), min_size=1, max_size=60)
 
 

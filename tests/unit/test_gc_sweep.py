@@ -30,6 +30,8 @@ from tests.store_kit import (
     write_file,
 )
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 FIRST = {"pages-1.img": noise(2 * MIB), "core": b"c" * 10}
 OTHER = {"pages-1.img": noise(2 * MIB, seed=9)}
 NOW = 2_000_000_000

@@ -22,6 +22,8 @@ from ckptfs.store.store import open_store
 from tests.copies_kit import some_holdings, some_needs
 from tests.store_kit import JOB, MIB, FaultyCalls, dirtied, full, load, noise, save
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 DATA = noise(2 * MIB)
 
 

@@ -23,6 +23,8 @@ from ckptfs.store.store import open_store
 from tests.copies_kit import DATA, NOW, World, flip, some_holdings, some_needs
 from tests.store_kit import JOB, FaultyCalls, load
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 
 @pytest.fixture
 async def world(tmp_path):

@@ -30,6 +30,8 @@ from tests.store_kit import (
     save,
 )
 
+pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
+
 FIRST = {"pages-1.img": noise(5 * MIB), "core-1.img": b"core" * 10, "job": b""}
 SECOND = FIRST | {"pages-1.img": dirtied(FIRST["pages-1.img"], 40, seed=4), "core-1.img": b"c2"}
 
