@@ -22,6 +22,7 @@ from .claims import Claims
 from .heads import encode_head
 from .manifest import encode_manifest
 from .packs import PackSet, failure_of
+from .pages import HASH_SIZE
 from .sessions import Session, end_session
 from .stream import StoredFile
 from .syscalls import Syscalls, is_full, write_durably
@@ -91,9 +92,10 @@ class Committer:
         self._claims.claim(self._session.session_id, manifest_id)
         if not self._volume.has("manifests", manifest_id):
             self._manifest = manifest_id  # ours to remove; an equal version before us keeps its own
-        self._twice(lambda: self._volume.put_pieces("tables", manifest_id, table))
+        self._twice(lambda: self._volume.put_pieces("tables", manifest_id, table()))
         self._twice(lambda: self._volume.put("manifests", manifest_id, body))
-        return manifest_id, len(body) + sum(map(len, table))
+        table_bytes = sum(len(file.places) for file in stored) * HASH_SIZE
+        return manifest_id, len(body) + table_bytes
 
     def _fill(self, head: Head, stored: Sequence[StoredFile], manifest: str, written: int) -> Head:
         files = tuple(

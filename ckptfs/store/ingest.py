@@ -307,7 +307,6 @@ class VersionIngest:
         self._packs.finish()
         self._dedup.close()
         stored += [stream.record(file.unit, file.name) for file, stream in streams]
-        self._dedup.forget()
 
     def _close_file(self, file: StagedFile) -> FileStream:
         stream = file.stream
@@ -337,7 +336,7 @@ class VersionIngest:
                         lambda: self._committer.commit(head, stored, drained)
                     )
             finally:
-                stored.clear()  # 20 bytes a page; a cycle through a step keeps the list for long
+                stored.clear()
                 self._end()
             if self.committed is None:
                 raise Gone(f"version {self.version} of {self.job} was given up")
@@ -364,6 +363,9 @@ class VersionIngest:
     def _end(self) -> None:
         self._state = "sealed" if self.committed else "gone"
         self._promise.release()
+        # a version is held by cycles, and by whom it fed: what is large goes now, not with it
+        self._packs.release()
+        self._dedup.forget()
         self._files.clear()
         self._receiving.clear()
         self.buffered_bytes = 0

@@ -17,8 +17,9 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, cast
 
 import blake3
@@ -28,7 +29,7 @@ from ..errors import Corrupt
 from .dedup import Known, KnownFile
 from .index import PACK_PAGES, PACKS_MAX
 from .pack_format import ID_SIZE
-from .pages import DIGEST_SIZE, HASH_SIZE, U32, block_count, block_digest, page_count
+from .pages import DIGEST_SIZE, HASH_SIZE, U32, block_count, page_count
 from .sparse_format import Pages
 from .stream import StoredFile
 
@@ -130,13 +131,16 @@ def _moved(places: U32, steps: U32) -> U32:
 
 def encode_manifest(
     files: Sequence[StoredFile], packs: Mapping[int, str]
-) -> tuple[str, bytes, list[memoryview]]:
+) -> tuple[str, bytes, Callable[[], Iterator[memoryview]]]:
     """Return (id, manifest, page table) of a version.  *packs*: pack number in places → pack id.
 
-    The table comes in pieces, which are the arrays of *files* themselves.
+    The table comes in pieces, anew at each call: the whole of it is 4 MiB per GiB.
     """
     names, places = _renumber(files, packs)
-    table = [file.hashes.data.cast("B") for file in files if len(file.hashes)]
+
+    def table() -> Iterator[memoryview]:
+        return chain.from_iterable(file.hashes() for file in files)
+
     rows: list[dict[str, Any]] = []
     sections: list[bytes] = []
     for file, where in zip(files, places, strict=True):
@@ -151,10 +155,17 @@ def encode_manifest(
                 "extents": len(extents) // _EXTENT.itemsize,
             }
         )
-    document = {"packs": names, "files": rows, "table": block_digest(*table).hex()}
+    document = {"packs": names, "files": rows, "table": _digest_of(table()).hex()}
     head = json.dumps(document, separators=(",", ":")).encode()
     body = b"".join([MAGIC, _LENGTH.pack(len(head)), head, *sections])
     return blake3.blake3(body).digest()[:ID_SIZE].hex(), body, table
+
+
+def _digest_of(pieces: Iterator[memoryview]) -> bytes:
+    hasher = blake3.blake3()
+    for piece in pieces:
+        hasher.update(piece)
+    return hasher.digest()
 
 
 def with_table(body: bytes, table: bytes) -> tuple[str, bytes]:

@@ -246,6 +246,11 @@ class PackSet:
         if fd >= 0:
             self._calls.close(fd)
 
+    def release(self) -> None:
+        """Let go of the buffers, 12 MiB.  Only while nothing is queued; no page comes any more."""
+        self._piece = None
+        self._free = queue.SimpleQueue()
+
     def discard(self) -> None:
         """Remove every file of this set, sealed ones too.  Only while nothing is queued."""
         for pack in self.packs:

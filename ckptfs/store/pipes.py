@@ -95,6 +95,8 @@ class Arrived:
         if self.stream is not None and (self._have == BLOCK or (not size and self._have)):
             self.stream.feed(self._block[: self._have])
             self._have = 0
+        if not size:
+            self._block = memoryview(b"")  # 1 MiB; the file itself stays until the version's end
 
 
 class Receiver:
@@ -138,6 +140,7 @@ class Receiver:
         self._close_connection()
         if not self._is_over:
             self._is_over = True
+            self._scratch = memoryview(b"")  # 1 MiB, which a cycle would keep
             self._ended()
 
     def _step(self, step: Step) -> None:

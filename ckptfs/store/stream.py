@@ -12,7 +12,7 @@ whole.  Only odd sizes are gathered.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -34,7 +34,7 @@ class StoredFile:
     size_bytes: int
     whole: bytes  # BLAKE3, as b3sum prints it
     digests: bytes  # 32 bytes per block
-    hashes: U64
+    hashes: Callable[[], Iterator[memoryview]]  # 16 bytes per page, in pieces; repeatable
     places: U32
 
 

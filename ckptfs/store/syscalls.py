@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from ..errors import Corrupt, InvalidInput, QuotaExceeded, StoreFull
@@ -151,6 +151,16 @@ class Syscalls:
 
 def write_durably(calls: Syscalls, path: Path, *pieces: Buffer, mode: int = 0o400) -> None:
     """Write a small file so that it is there whole or not at all: temp, fsync, rename, fsync dir.
+
+    May be repeated.  Raises OSError; the temporary file is gone then.
+    """
+    write_pieces_durably(calls, path, pieces, mode=mode)
+
+
+def write_pieces_durably(
+    calls: Syscalls, path: Path, pieces: Iterable[Buffer], *, mode: int = 0o400
+) -> None:
+    """Write a file as `write_durably` does, one piece after the other as they are made.
 
     May be repeated.  Raises OSError; the temporary file is gone then.
     """

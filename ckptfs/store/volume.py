@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Literal, Protocol
@@ -20,7 +20,7 @@ from ..errors import Corrupt, NotFound
 from . import layout
 from .counting import ObjectCount
 from .pack_format import Footer, read_footer
-from .syscalls import Buffer, Syscalls, write_durably
+from .syscalls import Buffer, Syscalls, write_pieces_durably
 
 Kind = Literal["packs", "manifests", "tables"]
 
@@ -77,11 +77,11 @@ class LocalVolume:
         """See Volume."""
         self.put_pieces(kind, name, [data])
 
-    def put_pieces(self, kind: Kind, name: str, pieces: Sequence[Buffer]) -> None:
+    def put_pieces(self, kind: Kind, name: str, pieces: Iterable[Buffer]) -> None:
         """Store an object that lies in several pieces, as `put` does."""
         path = self.path(kind, name)
         self.make_room(path)
-        write_durably(self._calls, path, *pieces)
+        write_pieces_durably(self._calls, path, pieces)
 
     def adopt(self, source: Path, name: str) -> None:
         """Take over *source*, a pack already synced, under its id; durable when this returns."""

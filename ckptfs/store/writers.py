@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ..errors import Corrupt, Degraded, Exists, InvalidInput, NotFound
+from ..heap import give_back
 from ..ids import JobId, Version, parse_job_id
 from ..model import Head
 from .claims import Claims
@@ -140,6 +141,8 @@ class Writers:
         self._guards.pop(key, None)
         if head is not None:
             self._versions.add(head)
+        if self._threads and not self._running:  # else a job may stand still, and wait for it
+            self._threads[1].submit(give_back)
 
     def _begin_session(self, job: JobId, version: Version, expect_bytes: int) -> Session:
         try:

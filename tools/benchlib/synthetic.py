@@ -130,15 +130,19 @@ def _files(extents: int, packs: int) -> list[StoredFile]:
         -1
     )
     whole = bytes(32)
-    hashes = np.zeros((len(places), 2), dtype=np.uint64)
+    hashes = np.zeros((len(places), 2), dtype=np.uint64).data.cast("B")
     size_bytes = len(places) * PAGE
     digests = bytes(32 * -(-size_bytes // (1 << 20)))
-    large = StoredFile(UNIT, "pages-1.img", size_bytes, whole, digests, hashes, places)
-    small_hash, nowhere = np.zeros((1, 2), dtype=np.uint64), np.zeros(1, dtype=np.uint32)
+    large = StoredFile(
+        UNIT, "pages-1.img", size_bytes, whole, digests, lambda: iter([hashes]), places
+    )
+    small_hash, nowhere = memoryview(bytes(16)), np.zeros(1, dtype=np.uint32)
     return [
         large,
         *(
-            StoredFile(UNIT, f"core-{n}.img", 700, whole, bytes(32), small_hash, nowhere)
+            StoredFile(
+                UNIT, f"core-{n}.img", 700, whole, bytes(32), lambda: iter([small_hash]), nowhere
+            )
             for n in range(SMALL_FILES)
         ),
     ]
@@ -151,7 +155,7 @@ def _keep_manifest(directory: Path, files: list[StoredFile], packs: list[str]) -
     path = directory / layout.object_path("manifests", manifest_id)
     path.write_bytes(body)
     with (directory / layout.object_path("tables", manifest_id)).open("wb") as beside:
-        beside.truncate(len(table))  # of nothing but holes; nobody here reads it
+        beside.truncate(sum(map(len, table())))  # of nothing but holes; nobody here reads it
     return manifest_id
 
 
