@@ -43,7 +43,6 @@ class FakeUnit:
         self.signals: list[int] = []
         self.is_loading = False
         self.lease_s: float | None = None
-        self.lease_lost = False
         self._lease: trio.CancelScope | None = None
         self._translib = node.translib
         # Units of several jobs share one translib: its names are made unique here.
@@ -82,7 +81,7 @@ class FakeUnit:
 
     async def lose_lease(self) -> None:
         """What a supervisor does when the daemon has gone or the lease is over."""
-        self._lease, self.lease_lost = None, True
+        self._lease = None
         await self._translib.resume_cp(self._handle)
 
     def _end_lease(self) -> None:

@@ -95,11 +95,6 @@ def names(db: Connection) -> set[JobId]:
     return {JobId(str(job)) for (job,) in db.rows("SELECT id FROM jobs")}
 
 
-def highest_number(db: Connection) -> int:
-    """Return the highest job number the catalog knows, 0 when it is empty."""
-    return db.number("SELECT coalesce(max(number), 0) FROM jobs")
-
-
 def _save_version(db: Connection, head: Head) -> None:
     db.execute(
         _VERSION,

@@ -78,13 +78,3 @@ def load_open(db: Connection) -> list[OpenOperation]:
             " WHERE ended_ns IS NULL ORDER BY id"
         )
     ]
-
-
-def phases(db: Connection, operation: int) -> list[str]:
-    """Return the phases of an operation in the order they were entered."""
-    return [
-        str(row[0])
-        for row in db.rows(
-            "SELECT phase FROM phases WHERE operation = ? ORDER BY sequence", (operation,)
-        )
-    ]

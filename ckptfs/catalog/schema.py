@@ -39,7 +39,7 @@ CREATE TABLE operations (
     job             TEXT NOT NULL REFERENCES jobs(id) ON DELETE CASCADE,
     kind            TEXT NOT NULL,     -- checkpoint, suspend, restart
     version         INTEGER NOT NULL,  -- being taken, or being restarted from
-    former_state    TEXT NOT NULL,     -- of the job before a restart, to go back to
+    former_state    TEXT NOT NULL,     -- of the job when it began
     begun_ns        INTEGER NOT NULL,  -- epoch
     ended_ns        INTEGER,           -- NULL while under way: what a new daemon must clean up
     phase           TEXT NOT NULL,     -- latest, written before its order is given

@@ -123,10 +123,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointRequest:
-    """``keep=yes incremental=yes note=…`` of ``ctl/checkpoint``."""
+    """``keep=yes note=…`` of ``ctl/checkpoint``."""
 
     keep: bool = False
-    incremental: bool = False
     note: str = ""
     purpose: Purpose = Purpose.USER
     initiator: Initiator = Initiator.USER

@@ -113,7 +113,7 @@ def _adopt_heads_without_record(parts: Parts) -> None:
 
 
 def _load_open(parts: Parts) -> dict[JobId, OpenOperation]:
-    """Return what was under way, one per job (the job lock), and close those of lost jobs."""
+    """Return what was under way, one per job (the job lock), but of lost jobs."""
     return {
         operation.job: operation
         for operation in operations.load_open(parts.db)

@@ -34,9 +34,9 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
     ControlFile(
         "checkpoint",
         0o640,
-        "Write `1`, or `keep=yes incremental=yes note=word`, to take a version; the answer is "
-        "its number. Root adds `initiator=system` for one that is charged to nobody and goes when "
-        "the job is done.",
+        "Write `1`, or `keep=yes note=word`, to take a version; the answer is its number. "
+        "`incremental=yes` is taken too: every version stores only what is new. Root adds "
+        "`initiator=system` for one that is charged to nobody and goes when the job is done.",
         "$ exec 3<>heat.42/ctl/checkpoint; echo 1 >&3; read -u3 v; echo $v\n"
         "7\n"
         "$ cat heat.42/ctl/checkpoint\n"
@@ -44,7 +44,7 @@ JOB_FILES: dict[str, ControlFile[JobView]] = table_of(
         lambda view: shows.outcome(view.job.checkpoint),
         verbs.checkpoint,
         pollable=True,
-        usage="echo 1 > checkpoint, or: keep=yes incremental=yes note=word",
+        usage="echo 1 > checkpoint, or: keep=yes note=word",
     ),
     ControlFile(
         "restart",

@@ -22,11 +22,12 @@ SIGNALS = {member.name.removeprefix("SIG"): int(member) for member in signal.Sig
 def parse_checkpoint(text: str) -> CheckpointRequest:
     """Parse ``1`` or ``keep=yes incremental=yes note=word initiator=system``.
 
-    Raises InvalidInput, OutOfRange.
+    ``incremental`` asks for what every version is.  Raises InvalidInput, OutOfRange.
     """
     if text == "1":
         return CheckpointRequest()
     keys = parse_keys(text.split(), ("keep", "incremental", "note", "initiator"))
+    parse_choice(keys.get("incremental", "no"), YES_NO)
     note = keys.get("note", "")
     if len(note) > NOTE_MAX:
         raise OutOfRange(f"a note has at most {NOTE_MAX} characters")
@@ -36,7 +37,6 @@ def parse_checkpoint(text: str) -> CheckpointRequest:
         purpose=Purpose.FAULT_TOLERANCE if is_systems else Purpose.USER,
         initiator=initiator,
         keep=parse_choice(keys.get("keep", "no"), YES_NO),
-        incremental=parse_choice(keys.get("incremental", "no"), YES_NO),
         note=note,
     )
 

@@ -31,7 +31,6 @@ class SpoolFile:
     uid: int
     gid: int
     mode: int
-    born_ns: int
     changed_ns: int
     data: bytearray = field(default_factory=bytearray)
     linked: bool = True  # False once removed or replaced, while descriptors may be open
@@ -81,9 +80,7 @@ class Spool:
             raise Exists(f"spool/{name} is there already")
         if sum(file.uid == caller.uid for file in self._by_serial.values()) >= USER_MAX_FILES:
             raise QuotaExceeded(f"spool/ holds at most {USER_MAX_FILES} files of a user")
-        file = SpoolFile(
-            next(self._serials), name, caller.uid, caller.gid, mode & 0o777, now_ns, now_ns
-        )
+        file = SpoolFile(next(self._serials), name, caller.uid, caller.gid, mode & 0o777, now_ns)
         self._by_name[name] = self._by_serial[file.serial] = file
         self.changed_ns = now_ns
         return file

@@ -57,7 +57,6 @@ class ObjectCount:
         self._monotonic_s = monotonic_s
         self._sums: dict[str, dict[str, _Sum]] = {place: {} for place in PLACES}
         self._lock = threading.Lock()
-        self.is_complete = False  # every directory was listed once
 
     @property
     def is_counting(self) -> bool:
@@ -78,7 +77,6 @@ class ObjectCount:
         """Bring the sums up to date.  Waits for a look that is under way.  Raises OSError."""
         with self._lock:
             self._look_until(None)
-            self.is_complete = True
 
     def glance(self) -> bool:
         """Bring the sums up to date as far as `GLANCE_S` allows; return whether they are.

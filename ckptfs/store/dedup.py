@@ -87,7 +87,6 @@ class Deduplicator:
     def __init__(self, packs: PackSet, seed: int) -> None:
         self.seed = seed
         self.packs = packs
-        self.new_pages = 0
         self._index = PageIndex(seed)
         self._files: dict[tuple[str, str], range] = {}
 
@@ -169,7 +168,6 @@ class Deduplicator:
             rank[order] = np.arange(len(order))
             firsts, group = firsts[order], rank[group]
         stored = self._append(pages, new[firsts])
-        self.new_pages += len(firsts)
         return self._index.add(hashes[firsts], stored).start + group
 
     def _append(self, pages: Sequence[U8], which: npt.NDArray[np.intp]) -> U32:

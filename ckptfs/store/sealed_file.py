@@ -69,18 +69,6 @@ def write_sealed(
     return at + sealing.DIGEST_SIZE
 
 
-def seal_bytes(kind: str, name: str, data: bytes, *, key_id: str = "", key: bytes | None) -> bytes:
-    """Return a small object, sealed."""
-
-    def read(offset: int, size: int) -> bytes:
-        return data[offset : offset + size]
-
-    parts: list[bytes] = []
-    header = new_header(kind, name, len(data), read, key_id=key_id)
-    write_sealed(lambda part, _: parts.append(part), read, header, key)
-    return b"".join(parts)
-
-
 class SealedFile:
     """An open sealed object.  Thread safe.  Whoever made it closes *fd*."""
 

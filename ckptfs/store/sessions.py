@@ -8,6 +8,7 @@ packs, which nothing refers to, are removed.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import secrets
 import socket
@@ -19,6 +20,8 @@ from typing import Any, cast
 from ..ids import JobId, Version
 from . import layout
 from .syscalls import Syscalls, write_durably
+
+log = logging.getLogger(__name__)
 
 SESSION_MAX = 1 << 16
 
@@ -109,9 +112,12 @@ def sweep_sessions(directory: Path, calls: Syscalls, running: Collection[str] = 
             continue
         try:
             row = cast("dict[str, Any]", json.loads(calls.read_file(Path(entry.path), SESSION_MAX)))
-        except (ValueError, OSError):
+        except ValueError:
             row = {}
-        if is_dead(row):
+        except OSError as error:  # it may be alive: its pages stay until the disk says
+            log.warning("session %s cannot be read: %s", entry.name, error)
+            row = None
+        if row is not None and is_dead(row):
             calls.unlink(Path(entry.path))
         else:
             alive.add(entry.name)

@@ -131,11 +131,6 @@ class LocalVolume:
         """See Volume."""
         return self._calls.free_and_total(self.directory)
 
-    def count_objects(self) -> tuple[int, int]:
-        """Return (packs, bytes of all objects).  Only the first call walks; see `counting`."""
-        self.counted.look()
-        return self.counted.sums()
-
     def open_pack(self, name: str) -> tuple[int, Footer]:
         """Open a sealed pack for reading; return (descriptor, footer).
 

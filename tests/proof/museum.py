@@ -22,7 +22,6 @@ from .scenarios import no_room_for_directories
 from .world import A, B, World, key_of
 
 COPIED = ("a1", "a2", "a3")  # whole on the volume, too
-ALONE = ("b1",)  # only in the store
 HURT = "b9"  # damaged, known to be, in quarantine; shares nothing with what is whole
 THINNED = ("b10", "b11", "b12", "b13", "b14")  # whose first pack is a sparse one now
 ASIDE = "b5"  # what of it was condemned

@@ -70,14 +70,21 @@ def test_the_four_formats():
 
 @pytest.mark.parametrize(
     ("text", "keep", "note"),
-    [("1", False, ""), ("keep=yes", True, ""), ("note=x=y keep=no", False, "x=y")],
+    [
+        ("1", False, ""),
+        ("keep=yes", True, ""),
+        ("note=x=y keep=no", False, "x=y"),
+        ("incremental=yes", False, ""),  # what every version is
+    ],
 )
 def test_checkpoint_requests(text, keep, note):
     request = requests.parse_checkpoint(text)
-    assert (request.keep, request.note, request.incremental) == (keep, note, False)
+    assert (request.keep, request.note) == (keep, note)
 
 
-@pytest.mark.parametrize("text", ["2", "keep=maybe", "keep=yes keep=yes", "note=", "x=1", "1 1"])
+@pytest.mark.parametrize(
+    "text", ["2", "keep=maybe", "incremental=maybe", "keep=yes keep=yes", "note=", "x=1", "1 1"]
+)
 def test_no_checkpoint_request(text):
     with pytest.raises(InvalidInput):
         requests.parse_checkpoint(text)

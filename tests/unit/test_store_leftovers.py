@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 from ckptfs.store.check import check
 from ckptfs.store.leftovers import OLD_S, Leftovers
+from ckptfs.store.sessions import sweep_sessions
 from ckptfs.store.syscalls import Syscalls
 from tests.store_kit import JOB, MIB, noise, save
 from tests.unit.test_gc_sweep import World
@@ -87,3 +89,19 @@ def test_nothing_but_files_of_that_name_is_touched(tmp_path):
     assert size >= 5000
     names = {path.name for path in tmp_path.iterdir()}
     assert names == {"kept", ".link.tmp", ".directory.tmp", ".pipe.tmp", "visible.tmp", ".hidden"}
+
+
+def test_a_session_that_cannot_be_read_keeps_its_pages(tmp_path):
+    """It may be another machine's: only what it says is proof that its writer has gone."""
+
+    class Unreadable(Syscalls):
+        def read_file(self, path, limit):
+            raise OSError(errno.EIO, "Input/output error")
+
+    session, pages = leave(tmp_path, "sessions/aa", "packs/open/aa.1")
+    assert sweep_sessions(tmp_path, Unreadable()) == 0
+    assert session.exists()
+    assert pages.exists()
+    assert sweep_sessions(tmp_path, Syscalls()) == 1
+    assert not session.exists()
+    assert not pages.exists()
