@@ -21,6 +21,7 @@ from . import machine
 from .machine import CKPTFS, Job
 from .programs import write_program
 
+IMAGES = "images"  # below the run's directory
 SLEEPER = ("/bin/sh", "-c", 'echo ready > "$1"; exec sleep 1000000', "sleeper")
 SCRIPT = """#!/bin/sh
 # criu, but what "dump" writes is copied from {images}
@@ -90,14 +91,17 @@ def _ours_s(base: Path, sleeper: Job) -> float:
     return time.time() - float((base / "began").read_text())
 
 
-def _version(base: Path, images: Path, source: Job, sleeper: Job, number: int) -> tuple[float, ...]:
+def _version(
+    base: Path, disk: Path, source: Job, sleeper: Job, number: int
+) -> tuple[float, float, float]:
+    images = base / IMAGES
     machine.run(*map(str, machine.dump_command(source, images)))
     os.kill(source.pid, signal.SIGSTOP)
     largest = largest_image(images)
     (base / "largest").write_text(f"{largest}\n")
-    packs = base / "store" / "packs"
+    packs = disk / "store" / "packs"
     before = machine.disk_bytes(packs)
-    sides = [lambda: _ours_s(base, sleeper), lambda: plain_copy_s(largest, base / "copied")]
+    sides = [lambda: _ours_s(base, sleeper), lambda: plain_copy_s(largest, disk / "copied")]
     found: dict[int, float] = {}
     for side in (0, 1) if number % 2 else (1, 0):
         os.sync()
@@ -107,18 +111,21 @@ def _version(base: Path, images: Path, source: Job, sleeper: Job, number: int) -
     return found[0], found[1], 1 - new / largest.stat().st_size
 
 
-def measure_ingest(base: Path, mib: int, versions: int, dirtying_s: float) -> Copied:
-    """Copy *versions* images of a changing program into a fresh store and beside it, in turns."""
+def measure_ingest(base: Path, disk: Path, mib: int, versions: int, dirtying_s: float) -> Copied:
+    """Copy *versions* images of a changing program into a fresh store and beside it, in turns.
+
+    Both are below *disk*; the images, read out of the page cache, are below *base*.
+    """
     copied = Copied()
-    (images := base / "images").mkdir()
+    (images := base / IMAGES).mkdir()
     argv = write_program(base, "scattered", mib)
     with contextlib.ExitStack() as stack:
         stack.enter_context(_named("CKPTFS_CRIU", str(_write_script(base, images))))
-        mount = stack.enter_context(machine.mounted(base))
+        mount = stack.enter_context(machine.mounted(disk))
         source = stack.enter_context(machine.job(mount, base, argv))
         sleeper = stack.enter_context(machine.job(mount, base, SLEEPER))
         for number in range(versions + 1):
-            ours_s, plain_s, known = _version(base, images, source, sleeper, number)
+            ours_s, plain_s, known = _version(base, disk, source, sleeper, number)
             if number:  # the first has nothing to be like
                 copied.ours_s.append(ours_s)
                 copied.plain_s.append(plain_s)

@@ -4,7 +4,8 @@ One job, ten versions, both sides taking turns.  What each row is:
 
 - stands still: from inside the job, plain ``criu dump`` to a local directory beside it
 - ingest: images copied through the mount until they are committed, against a copy with fsync of the
-  same file on the same disk; no criu in either (see ingest.py)
+  same file on the same disk; no criu in either (see ingest.py); once on the disk there is, once on
+  one of known speed (see disk.py)
 - restic: the whole checkpoint until it is committed, criu and the command included
 - changed pages: found by comparing the versions themselves, pages that any file of the version
   before has had are not counted; the first version is all of its pages
@@ -31,7 +32,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from . import machine, peers, restart
+from . import disk, machine, peers, restart
 from .ingest import Copied, largest_image, measure_ingest
 from .machine import CKPTFS, Job
 from .memory import Memory, measure_memory
@@ -45,6 +46,9 @@ RESTARTS = 3
 READS = 3
 COPIES = 4  # versions copied through the mount
 COPIES_DIRTYING_S = 2.0  # 75 to 80 % of the pages are as they were
+DISK_MB_S = 300  # what the goal of ingest was written for
+DISK_JOBS = 4  # times the job: a first version, four later ones, a copy
+MEMORY_JOBS = 4  # times the job, beside the disk: job, images, pages of both sides in the cache
 
 
 @dataclass(frozen=True)
@@ -69,6 +73,7 @@ GOALS = {
     "later": Goal("stands still, later versions / plain criu dump", 1.0, 0.6, "x"),
     "first": Goal("stands still, first version / plain criu dump", 1.5, 1.0, "x"),
     "ingest": Goal("cp + fsync / durable ingest, 75 % duplicates", 3.0, 5.0, "x", "more"),
+    "disk": Goal("the same on a disk of {disk_mb_s} MB/s", 3.0, 5.0, "x", "more"),
     "restic": Goal("criu dump + restic / checkpoint until committed", 8.0, 15.0, "x", "more"),
     "stored": Goal("stored, ten versions / pages that changed", 1.3, 1.1, "x"),
     "read": Goal("verified read, packs in the page cache", 1.2, 2.0, "GB/s", "more"),
@@ -86,6 +91,7 @@ class Found:
     still_s: list[float] = field(default_factory=list[float])
     wall_s: list[float] = field(default_factory=list[float])
     copied: Copied = field(default_factory=Copied)
+    copied_slowly: Copied = field(default_factory=Copied)  # to the disk of known speed
     restic_s: list[float] = field(default_factory=list[float])
     stored_bytes: list[int] = field(default_factory=list[int])  # by all versions so far
     changed_bytes: list[int] = field(default_factory=list[int])  # by each
@@ -198,16 +204,19 @@ def results(found: Found) -> dict[str, float]:
         )
     if found.copied.ours_s:
         values["ingest"] = found.copied.ratio
+    if found.copied_slowly.ours_s:
+        values["disk"] = found.copied_slowly.ratio
     if found.memory:
         values["memory"] = found.memory.per_gib
     return values
 
 
-def table(values: dict[str, float]) -> Iterator[str]:
+def table(values: dict[str, float], disk_mb_s: int = DISK_MB_S) -> Iterator[str]:
     """Yield the rows as they are printed.  Pure."""
     yield f"{'':52}{'must':>8}{'stretch':>8}{'measured':>10}"
     for key, goal in GOALS.items():
-        head = f"{goal.what:52}{goal.must:8g}{goal.stretch:8g}"
+        what = goal.what.format(disk_mb_s=disk_mb_s)
+        head = f"{what:52}{goal.must:8g}{goal.stretch:8g}"
         if key in values:
             yield f"{head}{values[key]:10.2f} {goal.unit:5}{goal.verdict(values[key])}"
         else:
@@ -238,14 +247,23 @@ def _of_one_job(arguments: argparse.Namespace, base: Path, found: Found) -> None
 
 
 def _of_copies(arguments: argparse.Namespace, base: Path, found: Found) -> None:
-    found.copied = measure_ingest(base, arguments.mib, COPIES, COPIES_DIRTYING_S)
+    found.copied = measure_ingest(base, base, arguments.mib, COPIES, COPIES_DIRTYING_S)
+
+
+def _of_a_known_disk(arguments: argparse.Namespace, base: Path, found: Found) -> None:
+    mib = arguments.mib
+    if reason := disk.why_not((DISK_JOBS + MEMORY_JOBS) * mib):
+        print(f"bench: no disk of known speed: {reason}: its row is left out", file=sys.stderr)
+        return
+    with disk.limited_disk(base, DISK_JOBS * mib, arguments.disk_mb_s) as place:
+        found.copied_slowly = measure_ingest(base, place, mib, COPIES, COPIES_DIRTYING_S)
 
 
 def _of_sizes(arguments: argparse.Namespace, base: Path, found: Found) -> None:
     found.memory = measure_memory(base, arguments.mib)
 
 
-PARTS = {"job": _of_one_job, "ingest": _of_copies, "memory": _of_sizes}
+PARTS = {"job": _of_one_job, "ingest": _of_copies, "disk": _of_a_known_disk, "memory": _of_sizes}
 
 
 def remarks(found: Found) -> Iterator[str]:
@@ -253,9 +271,14 @@ def remarks(found: Found) -> Iterator[str]:
     if found.plain_still_s:
         spread = max(found.plain_still_s) / min(found.plain_still_s)
         yield f"slowest / fastest plain dump {spread:.1f}"
-    if found.copied.known:
-        known = 100 * statistics.median(found.copied.known)
-        yield f"durable ingest: {known:.0f} % of the pages were stored already"
+    for where, copied in (("", found.copied), (", disk of known speed", found.copied_slowly)):
+        if copied.known:
+            known = 100 * statistics.median(copied.known)
+            plain_s, ours_s = statistics.median(copied.plain_s), statistics.median(copied.ours_s)
+            yield (
+                f"durable ingest{where}: {ours_s:.2f} s against {plain_s:.2f} s; "
+                f"{known:.0f} % of the pages were stored already"
+            )
     if found.memory:
         yield f"memory: {found.memory.fixed:.0f} MiB more, whatever the size of the job"
 
@@ -268,7 +291,7 @@ def rows(arguments: argparse.Namespace) -> None:
             PARTS[part](arguments, base, found)
     values = results(found)
     print(f"{arguments.program}, {arguments.mib} MiB, {arguments.versions} versions")
-    print("\n".join(table(values)))
+    print("\n".join(table(values, arguments.disk_mb_s)))
     print("\n".join(remarks(found)))
     if arguments.json:
         record = {"rows": values, "measured": dataclasses.asdict(found), "mib": arguments.mib}

@@ -19,6 +19,8 @@ from collections.abc import Generator, Iterator
 from pathlib import Path
 from types import FrameType
 
+from . import disk
+
 ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PREFIX = "ckptfs-bench-"
 GONE_S = 30.0  # a service that is told to end
@@ -62,6 +64,7 @@ def leftovers(top: Path) -> Iterator[Path]:
 
 def take_away(base: Path) -> None:
     """End what serves a mount below *base* or works there, unmount, remove.  Never raises."""
+    disk.free(base)  # first: what is not written yet must not wait for its limit
     for mount in _mounts_below(base):
         subprocess.run(["umount", "--lazy", "--", mount], check=False, capture_output=True)
     deadline_s = time.monotonic() + GONE_S
