@@ -85,7 +85,7 @@ class Streams:
 
     async def fill(self, ingest, files: Mapping[str, bytes], directory: Path) -> None:
         receiving = ingest.receive(UNIT, directory)
-        assert receiving is not None
+        assert not isinstance(receiving, str), receiving
         async with receiving:
             await dump(directory, files)
 

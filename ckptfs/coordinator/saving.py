@@ -29,6 +29,7 @@ from .parts import Parts, staging_name
 log = logging.getLogger(__name__)
 THAW_RETRY_S = 0.1
 PROGRESS_S = 0.2
+NO_STREAMS = "the checkpointer cannot stream"
 GIVE_UP_S = 10.0  # for whoever waits for copies to give up by itself, with its sentence
 
 
@@ -55,7 +56,7 @@ class Saving:
     thawed_at_s: float | None = None  # last thaw
     stood_ns: int = 0  # epoch, when every unit stood still
     uncopied: str = ""  # sentence: why a suspension let the job go on after its commit
-    way: str = "the mount"  # that the image came
+    way: str = "pipes"  # that the images came; of several units one that did not, and why
     head: Head | None = None  # set: the version is committed and visible
     survivors: frozenset[UnitName] = frozenset()  # did not answer the last order
 
@@ -107,10 +108,10 @@ class Saving:
         self._show(unit, "saving")
         directory = self.parts.staging_directory(self.job.id, self.version, unit)
         port, streams = self.ports[unit], self.prepared[unit].streams
-        receiving = self.ingest.receive(unit, Path(streams)) if streams else None
-        self.way = "the mount" if receiving is None else "pipes"
+        receiving = self.ingest.receive(unit, Path(streams)) if streams else NO_STREAMS
         try:
-            if receiving is None:
+            if isinstance(receiving, str):
+                self.way = f"the mount ({receiving})"
                 self.files[unit] = await port.checkpoint(directory)
             else:
                 async with receiving:

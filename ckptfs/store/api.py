@@ -134,11 +134,11 @@ class Ingest(Protocol):
         """Rename a file, replacing *new*.  Raises NotFound, InvalidInput."""
         ...
 
-    def receive(self, unit: UnitName, directory: Path) -> Receiving | None:
+    def receive(self, unit: UnitName, directory: Path) -> Receiving | str:
         """Be ready for the images of a unit out of a checkpointer's pipes.
 
-        *directory*: root's alone; the checkpointer finds a socket there.  None: pipes are not to
-        be had, the images are to be written.  Raises what a write raises.
+        *directory*: root's alone; the checkpointer finds a socket there.  A sentence: why pipes
+        are not to be had, and the images are to be written.  Raises what a write raises.
         """
         ...
 

@@ -126,12 +126,12 @@ class VersionIngest:
 
     # -- out of pipes ---------------------------------------------------------
 
-    def receive(self, unit: UnitName, directory: Path) -> Receiving | None:
+    def receive(self, unit: UnitName, directory: Path) -> Receiving | str:
         """See Ingest."""
         self.check_writable()
         listener = self._pipes.listen(directory)
-        if listener is None:
-            return None
+        if isinstance(listener, str):
+            return listener
         receiving = Receiving(self, self._hashing, self._pipes, unit, directory, listener)
         self._receiving.add(receiving)
         return receiving
@@ -349,12 +349,16 @@ class VersionIngest:
                 if self._state != "open":
                     return
                 self._state = "gone"
-                self._fail_as_gone()
-                for receiving in tuple(self._receiving):
-                    receiving.close()
+                self.cut_off()
                 drained = self._drained()
                 await trio.to_thread.run_sync(lambda: self._committer.forget(drained))
                 self._end()
+
+    def cut_off(self) -> None:
+        """Give up at once whatever still writes: the store closes.  Waits for nothing."""
+        self._fail_as_gone()
+        for receiving in tuple(self._receiving):
+            receiving.close()
 
     def _fail_as_gone(self) -> None:
         if self._packs.failure is None:

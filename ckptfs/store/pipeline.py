@@ -56,9 +56,13 @@ class WorkThread:
             self._poll.unregister(descriptor)
 
     def close(self) -> None:
-        """Let the queued steps finish and end the thread."""
+        """Let the queued steps finish and end the thread; a step queued later is not taken.
+
+        A step may not wait for whoever calls this, the trio thread: it does not answer meanwhile.
+        """
         self._put(None)
         self._thread.join()
+        self._watched.clear()
         self._poll.close()
         os.close(self._woken)
 

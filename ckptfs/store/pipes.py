@@ -34,6 +34,7 @@ GROW_AT = 64 << 10  # bytes after which a file's pipe is enlarged: few images ge
 PIPES_MAX = 1024  # open at once; criu opens them one after the other
 _PIPE_MAX_SIZE = Path("/proc/sys/fs/pipe-max-size")
 _CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+Answered = Callable[[Exception | None], None]  # there is room, or why there is none
 
 
 class Host(Protocol):
@@ -59,8 +60,12 @@ class Host(Protocol):
         """Whether a file of this size may stay in memory beside *gathered_bytes* of all such."""
         ...
 
-    def check_room(self, size_bytes: int, gathered_bytes: int) -> None:
-        """See that a file may be so large, and that there is room.  Raises StoreFull."""
+    def check_room(self, size_bytes: int, gathered_bytes: int, answered: Answered) -> bool:
+        """See that a file may be so large, and tell whether there is room for it.
+
+        Waits for nothing: where that has to be asked it is False, and *answered* is a later step.
+        Raises InvalidInput.
+        """
         ...
 
 
@@ -115,6 +120,8 @@ class Receiver:
         self._connection: socket.socket | None = None
         self._requests = Requests()
         self._open: dict[int, Arrived] = {}
+        self._is_asking = False  # for room; nothing is read meanwhile
+        self._waiting: set[int] = set()  # pipes that could have been read meanwhile
         self._refused: list[int] = []  # closed once the failure is known: who writes sees it then
         self._scratch = memoryview(bytearray(BLOCK))
         self._is_over = False
@@ -213,6 +220,9 @@ class Receiver:
         if before is not None and before.gathered is not None:
             self.gathered_bytes -= len(before.gathered)
         self.files[name] = self._open[descriptor] = Arrived(name)
+        self._watch_pipe(descriptor)
+
+    def _watch_pipe(self, descriptor: int) -> None:
         self._thread.watch(descriptor, lambda: self._step(lambda: self._read(descriptor)))
 
     # -- the pipes ----------------------------------------------------------------------------
@@ -220,6 +230,10 @@ class Receiver:
     def _read(self, descriptor: int) -> None:
         file = self._open.get(descriptor)
         if file is None:
+            return
+        if self._is_asking:
+            self._thread.unwatch(descriptor)
+            self._waiting.add(descriptor)
             return
         room = file.room() if file.gathered is None else self._scratch
         try:
@@ -234,11 +248,24 @@ class Receiver:
             file.filled(size)
         else:
             self._gather(file, size)
-        self._host.check_room(file.size_bytes, self.gathered_bytes)
         if not size:
             self._close_pipe(descriptor)
-        elif not file.is_enlarged and file.size_bytes > GROW_AT:
+            return
+        gathered = self.gathered_bytes
+        self._is_asking = not self._host.check_room(file.size_bytes, gathered, self._answered)
+        if not file.is_enlarged and file.size_bytes > GROW_AT:
             self._enlarge(file, descriptor)
+
+    def _answered(self, refused: Exception | None) -> None:
+        """A step: read on, or fail."""
+        self._step(lambda: self._read_on(refused))
+
+    def _read_on(self, refused: Exception | None) -> None:
+        if refused is not None:
+            raise refused
+        self._is_asking = False
+        while self._waiting:
+            self._watch_pipe(self._waiting.pop())
 
     def _gather(self, file: Arrived, size: int) -> None:
         assert file.gathered is not None
@@ -260,6 +287,7 @@ class Receiver:
 
     def _close_pipe(self, descriptor: int) -> None:
         self._thread.unwatch(descriptor)
+        self._waiting.discard(descriptor)
         del self._open[descriptor]
         os.close(descriptor)
 
@@ -282,16 +310,16 @@ class Pipes:
     def __init__(self) -> None:
         self.is_refused = False  # a pipe stayed small: the mount is faster, until the next start
 
-    def listen(self, directory: Path) -> socket.socket | None:
-        """Listen in *directory*, which is root's alone; None: the mount has to do."""
+    def listen(self, directory: Path) -> socket.socket | str:
+        """Listen in *directory*, which is root's alone; else why the mount has to do."""
         if self.is_refused:
-            return None
+            return f"a pipe could not be enlarged to {PIPE_BYTES} bytes"
         try:
-            if int(_PIPE_MAX_SIZE.read_text()) < PIPE_BYTES:
-                return None
+            if (most := int(_PIPE_MAX_SIZE.read_text())) < PIPE_BYTES:
+                return f"{_PIPE_MAX_SIZE} is {most}, below {PIPE_BYTES}"
             return _listen(directory)
-        except (OSError, ValueError):
-            return None
+        except (OSError, ValueError) as error:
+            return f"no socket in {directory}: {error}"
 
 
 def _listen(directory: Path) -> socket.socket:

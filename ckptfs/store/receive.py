@@ -13,7 +13,7 @@ from ..errors import CheckpointerFailed, InvalidInput
 from ..ids import UnitName
 from . import layout
 from .pipeline import Step, WorkThread
-from .pipes import Pipes, Receiver, stop_listening
+from .pipes import Answered, Pipes, Receiver, stop_listening
 from .staged_file import BUFFERED_MAX, FILES_MAX, SIZE_MAX, SMALL_MAX
 from .stream import FileStream
 
@@ -111,11 +111,25 @@ class Receiving:
             self._version.buffered_bytes + gathered_bytes <= BUFFERED_MAX
         )
 
-    def check_room(self, size_bytes: int, gathered_bytes: int) -> None:
-        """See Host.  A promise grows by 64 MiB, on the trio thread."""
+    def check_room(self, size_bytes: int, gathered_bytes: int, answered: Answered) -> bool:
+        """See Host.  A promise grows by 64 MiB, on the trio thread.
+
+        It is asked and not waited for: who closes the store joins this thread, and does that there.
+        """
         if size_bytes > SIZE_MAX:
             raise InvalidInput(f"an image of {self.unit} is larger than a file may be")
         needed = self._version.needed_bytes + gathered_bytes
-        if not self._version.has_room(needed):
-            make_room = self._version.make_room
-            trio.from_thread.run_sync(make_room, needed, trio_token=self._token)
+        if self._version.has_room(needed):
+            return True
+        with contextlib.suppress(trio.RunFinishedError):
+            self._token.run_sync_soon(self._make_room, needed, answered)
+        return False
+
+    def _make_room(self, needed_bytes: int, answered: Answered) -> None:
+        """Trio thread, and nobody's task: what goes wrong is the version's, also a bug."""
+        refused: Exception | None = None
+        try:
+            self._version.make_room(needed_bytes)
+        except Exception as error:
+            refused = error
+        self._thread.submit(lambda: answered(refused))

@@ -129,7 +129,12 @@ class Writers:
         return dict(self._guards)
 
     def close_threads(self) -> None:
-        """End the threads once their queues are empty, then the hash worker.  May be repeated."""
+        """End the threads once their queues are empty, then the hash worker.  May be repeated.
+
+        Versions still being written are given up, so that no checkpointer waits at its pipe.
+        """
+        for version in self._running.values():
+            version.cut_off()
         threads, self._threads = self._threads, None
         for thread in threads or ():
             thread.close()

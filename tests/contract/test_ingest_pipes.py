@@ -415,7 +415,7 @@ def test_a_pipe_that_stays_small_is_read_and_the_next_version_goes_through_the_m
     async def main():
         await is_whole(kit, version=1)
         after = kit.begin(2)
-        assert after.receive(UNIT, kit.directory) is None
+        assert "could not be enlarged" in after.receive(UNIT, kit.directory)
         await after.abort()
 
     trio.run(main)
@@ -451,16 +451,42 @@ def test_a_hashing_thread_that_stands_still_does_not_hold_the_job(kit):
 
 
 def test_where_pipes_are_not_to_be_had(kit, tmp_path, monkeypatch):
+    """Which way a version came is in the log, and so is why."""
     pipes = Pipes()
-    assert pipes.listen(tmp_path / "nowhere") is None
+    assert "No such file or directory" in pipes.listen(tmp_path / "nowhere")
     (open_to_all := tmp_path / "open").mkdir()
     open_to_all.chmod(0o777)
-    assert pipes.listen(open_to_all) is None
+    assert "is not ours alone" in pipes.listen(open_to_all)
     (limit := tmp_path / "limit").write_text("65536\n")
     monkeypatch.setattr("ckptfs.store.pipes._PIPE_MAX_SIZE", limit)
-    assert pipes.listen(kit.directory) is None
+    assert "limit is 65536, below 1048576" in pipes.listen(kit.directory)
 
 
 def test_a_socket_that_a_killed_service_left(kit):
     (kit.directory / SOCKET).touch()
     trio.run(is_whole, kit)
+
+
+def test_a_store_that_closes_under_a_checkpointer_which_needs_more_room(kit):
+    """Who closes it keeps the trio thread, and so nobody there answers the hashing thread."""
+    hold, over = threading.Event(), threading.Event()
+    ends = []
+
+    async def main():
+        ingest = kit.begin(size=0)  # the first byte needs room
+        await ingest.receive(UNIT, kit.directory).__aenter__()
+        streamer = await in_thread(Streamer, kit.directory)
+        ends.append(await in_thread(streamer.open, "pages-1.img"))
+        ingest._hashing.submit(lambda: hold.wait(20))
+        write_all(ends[0], b"few")
+        hold.set()
+        kit.store.close()
+        streamer.close()
+        over.set()
+
+    threading.Thread(target=trio.run, args=(main,), daemon=True).start()
+    assert over.wait(20), "the store does not close"
+    with pytest.raises(BrokenPipeError):
+        write_all(ends[0], b"more")
+    os.close(ends[0])
+    (kit.directory / SOCKET).unlink()  # of a service that ends without having given it up
