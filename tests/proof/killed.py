@@ -12,7 +12,9 @@ import random
 import shutil
 import signal
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
 from tests.programs.oracles import last_step
 from tests.programs.table import PYTHON
@@ -24,6 +26,8 @@ from .places import DISK, workplace
 
 GOES_ON_S = 2.0  # the promise
 JOB_MIB = 24
+JOB_BYTES = JOB_MIB << 20
+LEAST_BYTES = 1 << 20  # of an image: the service reads less than that besides
 UNIT = "JobUnit_1"
 
 
@@ -65,27 +69,21 @@ class Service:
             if (unit / name).is_file()
         }
 
-    def staged_bytes(self) -> int:
-        """Return how much of the version in work was written."""
-        directories = (self.installation.mount / ".staging").glob(f"*/{UNIT}")
-        return sum(file.stat().st_size for place in directories for file in place.iterdir())
-
     def moment(self, name: str, rng: random.Random, watch: UnitWatch) -> bool:
         """Ask for something and return in the middle of it: True; or too late: False."""
         if name in ("collection", "scrub"):
             return self.upkeep(name)
+        before = self.installation.taken_bytes()
         version = self.job.write("checkpoint", "1")
         if name == "replication":
             return self.is_copying(version)
-        share = rng.random() * (JOB_MIB << 20)
+        share = max(LEAST_BYTES, rng.random() * JOB_BYTES)
+        taken = lambda: self.installation.taken_bytes() - before  # noqa: E731
         looks = {
             "asked": lambda: True,
             "frozen": watch.is_frozen,
-            "ingest": lambda: self.staged_bytes() > share,
-            "commit": lambda: (
-                list((self.installation.store / "packs/open").iterdir()) == []
-                and self.staged_bytes() >= JOB_MIB << 20
-            ),
+            "ingest": lambda: taken() > share,
+            "commit": lambda: taken() > JOB_BYTES and not watch.is_frozen() and self.is_saving(),
         }
         is_hit = catch(looks.get(name, lambda: False), lambda: not self.is_saving())
         return is_hit or name == "complete"
@@ -133,17 +131,75 @@ class Service:
     def kill_and_look(self, number: int, name: str) -> bool:
         """Kill the service; the job goes on, what can be seen is whole; whether it was in time."""
         assert self.sums, "nothing is known that could have been lost"
-        root, watch = self.job.root_pid(), UnitWatch.of(self.job.root_pid())
         newest = max(self.sums)
-        is_hit = self.moment(name, random.Random(f"{name}{number}"), watch)
+        if name in RESTARTS:
+            is_hit = self.kill_in_restart(RESTARTS[name])
+        elif name in WAITS:
+            is_hit = self.kill_in_wait(WAITS[name])
+        else:
+            is_hit = self.kill_in(partial(self.moment, name, random.Random(f"{name}{number}")))
+        self.look(newest)
+        return is_hit
+
+    def kill_in(self, moment: Callable[[UnitWatch], bool]) -> bool:
+        """Kill it in what does not end the job: that goes on as if nothing were."""
+        root, watch = self.job.root_pid(), UnitWatch.of(self.job.root_pid())
+        is_hit = moment(watch)
         self.kill()
         before = last_step(self.job.output())
         eventually(lambda: last_step(self.job.output()) > before, "the job goes on", GOES_ON_S)
         eventually(lambda: not watch.is_frozen(), "thawed", GOES_ON_S)
         self.installation.start()
+        assert self.job.root_pid() == root, "another process"
+        return is_hit
+
+    def kill_in_restart(self, seen: Callable[[UnitWatch], object]) -> bool:
+        """Kill it in a restart: the job runs, or nothing is left and it can be restarted."""
+        watch = UnitWatch.of(self.job.root_pid())
+        self.job.kill()
+        eventually(lambda: not watch.members(), "all processes are gone")
+        wanted = self.job.write("restart", "latest")
+        is_hit = catch(lambda: seen(watch), lambda: "rebuilding" not in self.job.read("restart"))
+        self.kill()
+        self.installation.start()
+        if self.job.read("state") != "running":
+            said = self.job.read("restart")
+            assert said.startswith(f"{wanted} failed ("), said
+            eventually(lambda: not watch.members(), "nothing is left of it", GOES_ON_S)
+            self.job.restart(wanted)
+        before = last_step(self.job.output())
+        eventually(lambda: last_step(self.job.output()) > before, "the job goes on", GOES_ON_S)
+        assert not UnitWatch.of(self.job.root_pid()).is_frozen()
+        return is_hit
+
+    def kill_in_wait(self, order: str) -> bool:
+        """Kill it while a version waits for a copy on a volume that is away."""
+        copies = self.installation.top / "copies"
+        aside = copies.with_name("away")
+        known = self.versions()
+
+        def waits(_watch: UnitWatch) -> bool:
+            version = self.job.write(order, "1")
+            return catch(
+                lambda: self.job.read("checkpoint").startswith(f"{version} copying"),
+                lambda: False,
+            )
+
+        self.job.write("replication", "2 min=2")
+        copies.rename(aside)
+        try:
+            is_hit = self.kill_in(waits)
+        finally:
+            aside.rename(copies)
+        assert self.versions() - known, f"the version of the {order} is gone"
+        write_control(self.installation.mount / "ctl/volumes", "copies up", uid=0)
+        self.job.write("replication", "2 min=1")
+        return is_hit
+
+    def look(self, newest: int) -> None:
+        """What can be seen is whole, nothing is half-made, and another version can be taken."""
         assert os.path.ismount(self.installation.mount), "nothing is mounted"
         assert newest in self.versions(), f"version {newest} was complete, and is gone"
-        assert self.job.root_pid() == root, "another process"
         assert os.listdir(self.installation.mount / ".staging") == [], "half-made"
         lines = self.job.output().decode().splitlines()
         assert lines == [f"step {n}" for n in range(1, len(lines) + 1)], "a step was lost"
@@ -153,14 +209,20 @@ class Service:
         newest = self.job.checkpoint()
         self.sums[newest] = self.take_sums(newest)
         assert newest in self.versions()
-        health = (self.installation.mount / "ctl/health").read_text()
-        assert health == "ok\n", health
-        return is_hit
+        health = self.installation.mount / "ctl/health"
+        eventually(lambda: health.read_text() == "ok\n", health.read_text())
 
 
+RESTARTS: dict[str, Callable[[UnitWatch], object]] = {
+    "restart: criu at work": lambda watch: watch.members(),
+    "restart: rebuilt": lambda watch: watch.is_frozen(),
+    "restart: asked": lambda _: True,
+}
+WAITS = {"checkpoint waits for copies": "checkpoint", "suspension waits for copies": "suspend"}
 MOMENTS = (
-    *("ingest", "replication", "collection", "commit", "scrub"),
-    *("frozen", "complete", "asked"),
+    *("ingest", "suspension waits for copies", "restart: rebuilt", "replication", "collection"),
+    *("commit", "scrub", "restart: criu at work", "checkpoint waits for copies", "frozen"),
+    *("complete", "restart: asked", "asked"),
 )
 
 

@@ -87,7 +87,7 @@ async def test_a_process_killed_again_and_again(tried):
 @pytest.mark.criu
 def test_the_service_killed_again_and_again(tried):
     """Also in system/test_faults.py, at more moments of a checkpoint and a restart."""
-    for moment, count in kill_services(rounds=3).items():
+    for moment, count in kill_services(rounds=5).items():
         tried[f"services killed under a real job: {moment}"] += count
 
 

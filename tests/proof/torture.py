@@ -93,7 +93,7 @@ def try_kills(seed: int) -> Iterator[Tried]:
     found = trio.run(lambda: killed_users.kill_users(seed=seed, rounds=28))
     yield from ((f"processes: {phase}", count) for phase, count in found.items())
     yield "rebuilds", trio.run(lambda: killed_users.kill_rebuilds(seed=seed, rounds=10))
-    found = killed.kill_services(seed=seed, rounds=16)
+    found = killed.kill_services(seed=seed, rounds=2 * len(killed.MOMENTS))
     yield from ((f"services: {moment}", count) for moment, count in found.items())
 
 

@@ -133,7 +133,7 @@ class RunningJob:
         """Take a version and wait until it is complete; return its number."""
         version = int(self.write("checkpoint", "1"))
         outcome = self.wait("checkpoint", lambda text: "saving" not in text)
-        assert outcome == f"{version} complete"
+        assert outcome == f"{version} complete", outcome
         state = self.wait("state", lambda text: text != "checkpointing")
         assert state == "running", self.read("error")
         return version
