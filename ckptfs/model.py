@@ -7,6 +7,7 @@ sizes are bytes.
 from __future__ import annotations
 
 import enum
+import os.path
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -139,6 +140,9 @@ class OpenFile:
     tail_hash: str = ""  # hex
 
 
+LOGS = "logs"  # the fact: where default logs are, as the unit sees them
+
+
 @dataclass(frozen=True, slots=True)
 class UnitFacts:
     """What one unit's ``unit.cpx`` holds; a restart compares it before it touches anything."""
@@ -150,6 +154,12 @@ class UnitFacts:
     pids: tuple[int, ...]  # in the unit's pid namespace, sorted
     uids: tuple[int, ...]  # every real uid found in the unit, sorted
     files: tuple[OpenFile, ...]
+
+    @property
+    def logs(self) -> str:
+        """The directory that the image names default logs in, "" when it names none of them."""
+        logs = self.facts.get(LOGS, "")
+        return logs if any(os.path.dirname(file.path) == logs for file in self.files) else ""
 
 
 @dataclass(frozen=True, slots=True)

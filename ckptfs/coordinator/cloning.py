@@ -50,10 +50,10 @@ def shared_files_refusal(
 ) -> CkptfsError | None:
     """Return why an image cannot be rebuilt beside *running* (Busy: legal later), or None.
 
-    *logs*: the directory of default logs that the image names.
+    *logs*: the directory of default logs, where the image does not say it.
     """
-    paths = {file.path for unit in facts for file in unit.files}
-    files = sorted(path for path in paths if Path(path).parent != logs)
+    named = {(Path(unit.logs or logs), file.path) for unit in facts for file in unit.files}
+    files = sorted(path for directory, path in named if Path(path).parent != directory)
     if not running or not files:
         return None
     return Busy(f"{running[0]} runs and writes {files[0]}, as this version does: kill it first")

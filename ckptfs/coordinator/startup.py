@@ -106,7 +106,9 @@ def _adopt_heads_without_record(parts: Parts) -> None:
             continue
         spec = JobSpec(job_id.rpartition(".")[0], ("lost",), "/", {}, owner)
         job = Job(job_id, spec, parts.clock_ns(), JobState.FAILED, RECORD_LOST)
-        job.units = {unit_name(1): UnitStatus(parts.node.name, 0, default_translib(parts), "ended")}
+        logs, unit = parts.directory.log_directory(job_id), unit_name(1)
+        job.stdout, job.stderr = str(logs / f"{unit}.out"), str(logs / f"{unit}.err")
+        job.units = {unit: UnitStatus(parts.node.name, 0, default_translib(parts), "ended")}
         job.versions, job.highest_version = versions, versions[-1]
         parts.registry.add(job)
         parts.troubles.append(f"{job_id}: {RECORD_LOST}")

@@ -30,6 +30,7 @@ from .rundir import (
     load_exit,
     make_directory,
     make_output_files,
+    make_shown,
     remove_run,
     unit_paths,
 )
@@ -89,7 +90,9 @@ class Agent:
 
     async def start(self, job: JobId, unit: UnitName, spec: JobSpec) -> SupervisedUnitPort:
         """Start a fresh unit; return when its program runs."""
-        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True)
+        own = self._log_directory(job)
+        logs = LogView(own, own)
+        return await self._launch(job, unit, spec, translib=_TRANSLIB, fresh=True, logs=logs)
 
     async def make_ready(
         self,
@@ -101,9 +104,9 @@ class Agent:
         logs_shown_as: JobId | None = None,
     ) -> None:
         """Start supervisor and namespaces for a `rebuild` to come."""
-        port = await self._launch(
-            job, unit, spec, translib=facts.translib, fresh=False, shown_as=logs_shown_as
-        )
+        shown = Path(facts.logs or self._log_directory(logs_shown_as or job))
+        view = LogView(self._log_directory(job), shown)
+        port = await self._launch(job, unit, spec, translib=facts.translib, fresh=False, logs=view)
         self._ready[job, unit] = port
         try:
             await port.hold_for_rebuild()
@@ -165,7 +168,7 @@ class Agent:
         *,
         translib: str,
         fresh: bool,
-        shown_as: JobId | None = None,
+        logs: LogView,
     ) -> SupervisedUnitPort:
         launch = Launch(
             job=job,
@@ -177,7 +180,7 @@ class Agent:
             cgroup=unit_cgroup(self._paths.store_id, job, unit),
             paths=self.unit_paths(job, unit),
             hidden=self._hidden,
-            logs=LogView(self._log_directory(job), self._log_directory(shown_as or job)),
+            logs=logs,
         )
         await _require_unserved(launch.paths)
         self._lay_out(launch)
@@ -201,8 +204,8 @@ class Agent:
         remove_run(paths)
         store_launch(launch)
         make_output_files(paths, owner.uid, owner.gid)
-        if launch.logs.shown != launch.logs.own:  # where the clone's logs are mounted
-            make_directory(launch.logs.shown, 0o755)
+        if launch.logs.shown != launch.logs.own:  # where they are mounted
+            make_shown(launch.logs.shown)
 
     def _log_directory(self, job: JobId) -> Path:
         return self._paths.logs.resolve() / job

@@ -6,11 +6,12 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ..model import UnitFacts
+from ..model import LOGS, UnitFacts
 from ..translib.api import Availability
 from .orders import Launch
 from .procfs import Status
 
+STORE = "store"  # the fact: whose default logs they are
 _PROCESS_BYTES = 256 << 10  # all images of a process but its pages; measured 40 to 200 KiB
 
 
@@ -41,6 +42,11 @@ def node_facts() -> dict[str, str]:
     }
 
 
+def launch_facts(launch: Launch) -> dict[str, str]:
+    """Return where the unit's default logs are as it sees them, and whose they are."""
+    return {LOGS: str(launch.logs.shown), STORE: launch.store_id}
+
+
 def unit_facts(
     launch: Launch, translib: Mapping[str, str], statuses: Sequence[Status]
 ) -> UnitFacts:
@@ -49,7 +55,7 @@ def unit_facts(
         unit=launch.unit,
         node=launch.node,
         translib=launch.translib,
-        facts={**node_facts(), **translib},
+        facts={**node_facts(), **launch_facts(launch), **translib},
         pids=tuple(sorted(status.inner_pid for status in statuses)),
         uids=tuple(sorted({uid for status in statuses for uid in status.uids})),
         files=(),

@@ -2,7 +2,7 @@
 
 Taken out: every ckptfs mount, not only that of our own daemon, because a mount
 that a unit's namespace holds on to outlives its umount.  Put in: the unit's own
-/proc, and for a clone its own log directory at the path that its image names.
+/proc, and the job's log directory at the path that its image names, where that is another one.
 """
 
 from __future__ import annotations

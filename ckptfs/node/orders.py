@@ -31,6 +31,11 @@ class Launch:
     hidden: tuple[str, ...]
     logs: LogView
 
+    @property
+    def store_id(self) -> str:
+        """The store that the unit's job is in."""
+        return self.cgroup.parent.name
+
 
 def load_launch(path: Path) -> Launch:
     """Read the launch record."""

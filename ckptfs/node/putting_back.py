@@ -31,9 +31,8 @@ from .outputs import (
     give_to,
     open_existing,
     reserve,
-    sync_directory_of,
 )
-from .tails import KeptTails, Line, Mark, drop_tail, note_fork, whole_file
+from .tails import KeptTails, Line, Mark, drop_tail, fill_tail, whole_file
 
 
 class PutBack(Protocol):
@@ -243,13 +242,9 @@ class LineBack:
             self._kept.append(name)
             try:
                 give_to(tail, self.item.uid, self.item.gid)
-                copy_range(self._fd, tail, self._fork, present - self._fork)
-                # The note last: a tail without it is not complete.
-                note_fork(name, tail, self._present.mark_at(self._fork))
-                os.fsync(tail)
+                fill_tail(name, tail, self._present, self._fork)
             finally:
                 os.close(tail)
-            sync_directory_of(name)
 
     def undo(self) -> None:
         """Drop the tail; give back what was reserved."""

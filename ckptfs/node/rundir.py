@@ -15,6 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from ..errors import Forbidden
 from ..ids import JobId, UnitName, job_number
 from ..model import OpenFile
 from .api import Exit
@@ -65,8 +66,8 @@ class UnitPaths:
 class LogView:
     """The log directory of a job, resolved: *own* outside, *shown* to its processes.
 
-    They differ for a clone: inside the unit, and in what is recorded of it, its
-    logs have the names that the first job of the family gave them.
+    They differ for a clone, and for a store that was moved or recovered: inside the
+    unit, and in what is recorded of it, its logs have the names that they were first opened with.
     """
 
     own: Path
@@ -103,6 +104,19 @@ def make_directory(path: Path, mode: int) -> None:
     """Make a directory of exactly *mode*, and its parents; root's umask plays no part."""
     path.mkdir(mode=mode, parents=True, exist_ok=True)
     path.chmod(mode)
+
+
+def make_shown(logs: Path) -> None:
+    """Have a directory where the logs of an image can be mounted.
+
+    The path is the image's word: whatever is there is left as it is.  Raises Forbidden.
+    """
+    try:
+        if not logs.is_absolute() or ".." in logs.parts or logs.resolve() != logs:
+            raise Forbidden(f"the image names its logs in {logs}, which leads elsewhere")
+        logs.mkdir(mode=0o755, parents=True, exist_ok=True)
+    except OSError as bad:
+        raise Forbidden(f"the image names its logs in {logs}: {bad.strerror}") from None
 
 
 def make_output_files(paths: UnitPaths, uid: int, gid: int) -> None:

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 from pathlib import Path
 
-from .outputs import open_existing
+from .outputs import copy_range, open_existing, sync_directory_of
 
 # A line of output is far shorter; read and hashed in 0.1 ms while the job stands still.
 WINDOW_BYTES = 64 << 10
@@ -119,6 +119,18 @@ def note_fork(name: str, fd: int, fork: Mark) -> None:
             os.fsync(sidecar)
         finally:
             os.close(sidecar)
+
+
+def fill_tail(name: str, tail: int, present: Line, fork: int) -> None:
+    """Give a new file what follows byte *fork* of *present*, durably.  Raises OSError."""
+    at = 0
+    for piece in present.part(fork, present.size_bytes):
+        copy_range(piece.fd, tail, piece.offset, piece.count, at)
+        at += piece.count
+    # The note last: a tail without it is not complete.
+    note_fork(name, tail, present.mark_at(fork))
+    os.fsync(tail)
+    sync_directory_of(name)
 
 
 def drop_tail(name: str) -> None:

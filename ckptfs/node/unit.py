@@ -214,13 +214,17 @@ class SupervisedUnit:
             self.note_proved()
         same_boot = recorded.facts.get("boot_id") == facts.boot_id()
         view, items = self.launch.logs, recorded.files
-        if request["copied_logs"]:
+        is_elsewhere = recorded.facts.get(facts.STORE, self.launch.store_id) != self.launch.store_id
+        if is_elsewhere or request["copied_logs"]:
             settle()
             # First what harms nobody when the other files are refused.
             items = tuple(item for item in recorded.files if not view.is_log(item))
             filled = [item for item in recorded.files if view.is_log(item)]
-            source = Path(request["copied_logs"])
-            logs.fill_logs(filled, view, source, fd, same_boot=same_boot)
+            if is_elsewhere:
+                logs.begin_logs(filled, view, fd, request["suffix"])
+            else:
+                source = Path(request["copied_logs"])
+                logs.fill_logs(filled, view, source, fd, same_boot=same_boot)
         outside = [view.outside(item) for item in items]
         suffix = request["suffix"]
         putting_back.put_back(outside, fd, suffix, self._rights, same_boot=same_boot, settle=settle)

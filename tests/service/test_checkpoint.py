@@ -79,7 +79,8 @@ def test_each_phase_is_journalled_in_order(tmp_path):
         async with world(tmp_path) as w:
             job = await w.start()
             await w.checkpoint(job)
-            assert operations.phases(w.parts.db, 1) == [
+            rows = w.parts.db.rows("SELECT phase FROM phases WHERE operation = 1 ORDER BY sequence")
+            assert [phase for (phase,) in rows] == [
                 "stopping",
                 "saving",
                 "resuming",
