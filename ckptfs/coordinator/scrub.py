@@ -168,10 +168,7 @@ class Scrub:
                 self._keep(record)
             return not record.stopped
 
-        try:
-            await self._parts.copies.scrub_packs(self._pace, self._record.pack, note)
-        except OSError as error:
-            log.error("the packs cannot be listed: %s", error)
+        await self._parts.copies.scrub_packs(self._pace, self._record.pack, note)
         log.info("scrubbed %d packs", count)
 
     async def _read_copies(self, volume: str) -> None:

@@ -99,8 +99,8 @@ class CopiesPort(Protocol):
         """Prove every byte of the store's own packs that come after *cursor* by name.
 
         *note* is told of each (name, whether it is good) and returns whether to go on; a bad one
-        goes to quarantine, and is fetched back from a volume in the next round.  Raises OSError
-        (the listing), and what the two raise.
+        goes to quarantine, and is fetched back from a volume in the next round.  Raises Degraded
+        (the packs cannot be listed), and what the two raise.
         """
         ...
 

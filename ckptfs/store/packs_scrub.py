@@ -17,6 +17,7 @@ from .attached import Hold
 from .copies_plan import Piece
 from .copies_proof import CopyProver
 from .damage import DamageBook
+from .packs import failure_of
 from .volume import LocalVolume
 
 
@@ -30,9 +31,12 @@ class PacksScrub:
         """Prove the packs behind *cursor*; *note* is told of each and whether it is good.
 
         It returns whether to go on.  One that is known to be damaged is passed over.
-        Raises OSError (the listing), and what *hold* and *note* raise.
+        Raises Degraded (the packs cannot be listed), and what *hold* and *note* raise.
         """
-        names = await trio.to_thread.run_sync(lambda: sorted(self._volume.names("packs")))
+        try:
+            names = await trio.to_thread.run_sync(lambda: sorted(self._volume.names("packs")))
+        except OSError as error:
+            raise failure_of(error) from error
         for name in names:
             if name > cursor and self._damage.is_sound(name):
                 is_good = await self._prover.prove_here(Piece("packs", name), hold, may_go=True)

@@ -13,11 +13,10 @@ from pathlib import Path
 from ckptfs.errors import Corrupt
 from ckptfs.ids import Version
 from ckptfs.store import layout
-from ckptfs.store.pack_format import read_footer
 from ckptfs.store.sessions import begin_session
 
 from .calls import ProofCalls
-from .scenario import flip
+from .scenario import flip, footer_of
 from .scenarios import no_room_for_directories
 from .world import A, B, World, key_of
 
@@ -139,10 +138,8 @@ def objects(place: str, suffix: str, *, copied: bool) -> Callable[[Path], Iterab
 def sparse(top: Path) -> Iterable[Path]:
     """Return the sparse packs of the store."""
     for path in objects("packs", "", copied=False)(top):
-        data = path.read_bytes()
         with contextlib.suppress(Corrupt):  # one that was damaged before
-            footer = read_footer(lambda at, size, d=data: d[at : at + size], len(data), path.name)
-            if footer.present is not None:
+            if footer_of(path).present is not None:
                 yield path
 
 

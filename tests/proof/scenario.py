@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from ckptfs.store.pack_format import Footer, read_footer
 from ckptfs.store.syscalls import Syscalls
 from ckptfs.upkeep.repair import Outcome, repair
 
@@ -67,6 +68,12 @@ def packs(directory: Path) -> list[Path]:
     """Return the sealed packs, the largest first."""
     found = [path for path in directory.glob("packs/??/*") if path.is_file()]
     return sorted(found, key=lambda path: (-path.stat().st_size, path.name))
+
+
+def footer_of(path: Path) -> Footer:
+    """Return the footer of a pack.  Raises Corrupt."""
+    data = path.read_bytes()
+    return read_footer(lambda at, size: data[at : at + size], len(data), path.name)
 
 
 def mend_store(world: World) -> Outcome:

@@ -9,7 +9,7 @@ import errno
 
 from ckptfs.errors import StoreFull
 
-from . import scenarios_packs, scenarios_volumes
+from . import scenarios_later, scenarios_packs, scenarios_volumes
 from .calls import failure
 from .scenario import Scenario, create, flip, mend_store, nothing, one, packs, two
 from .world import A, Shape, World
@@ -159,5 +159,6 @@ SCENARIOS = {
         Scenario("repair", broken, put_right, opens=False, again=put_right_at_last),
         *scenarios_volumes.ROWS,
         *scenarios_packs.ROWS,
+        *scenarios_later.ROWS,
     )
 }

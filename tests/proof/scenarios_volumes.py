@@ -9,7 +9,7 @@ from ckptfs.upkeep.keys import Opening
 from ckptfs.upkeep.recover import Recovered, recover
 
 from .scenario import Scenario, Step, flip, packs, two
-from .world import GONE, LIVE, PASSPHRASE, A, Shape, World
+from .world import GONE, LIVE, PASSPHRASE, A, Shape, World, word_of
 
 SPLIT = Shape(pack_pages=6)  # every version is in several packs
 
@@ -132,7 +132,7 @@ def lost(prepare: Step) -> Step:
         world.close()
         shutil.rmtree(world.directory)
         world.directory.mkdir()
-        world.note(a1=GONE, a2=GONE)
+        world.note(**{word_of(key): GONE for key in world.spec.of(LIVE)})
 
     return lose
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import pytest
 
-from . import crashes
+from . import crashes, scenarios_later, scenarios_volumes
 from .calls import ProofCalls, strangers
 from .crashes import explore
 from .damage import try_damage
@@ -19,14 +19,13 @@ from .killed_users import kill_rebuilds, kill_users
 from .machine import MUST, play
 from .recoveries import NAMES, explore_recoveries
 from .scenarios import SCENARIOS
-from .scenarios_volumes import ROWS
 
-FAULTS = 20  # of each path, drawn by chance with a fixed seed
+FAULTS = 16  # of each path, drawn by chance with a fixed seed
 DAMAGES = 2  # of each kind of object
 SHARE = 0.3  # of the states of paths with volumes, which are many and alike
 WORKS = 0.2  # of the cases use the store on; the others look at everything
 
-VOLUMES = {row.name for row in ROWS}
+VOLUMES = {row.name for row in (*scenarios_volumes.ROWS, *scenarios_later.ROWS)}
 
 
 def test_the_model_knows_every_call_of_the_thin_layer():

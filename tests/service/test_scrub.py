@@ -14,7 +14,7 @@ from ckptfs.coordinator.scrub_record import (
     encode_record,
     oldest_first,
 )
-from ckptfs.errors import Busy, Corrupt, NotAuthorised
+from ckptfs.errors import Busy, Corrupt, Degraded, NotAuthorised
 from ckptfs.ids import JobId, Version
 from ckptfs.store.api import Damage
 from ckptfs.store.copies_api import NoCopies, VolumeStatus
@@ -317,5 +317,25 @@ def test_too_many_bad_packs_stop_it_and_a_cut_off_run_goes_on_at_its_cursor(tmp_
                 lambda: packs.read[-1:] == ["39"] and "0 errors" in w.service.scrub_text()
             )
             assert packs.read == [f"{number:02}" for number in range(30, 40)]
+
+    play(main)
+
+
+def test_packs_that_cannot_be_listed_are_not_said_to_have_been_read(tmp_path, packs, monkeypatch):
+    async def refused(pace, cursor, note):
+        raise Degraded("the store's disk failed: Input/output error")
+
+    async def main():
+        store = OrderedStore()
+        async with world(tmp_path, store=store) as w:
+            await versions(w, 1)
+            with monkeypatch.context() as patched:
+                patched.setattr(packs, "scrub_packs", refused)
+                w.service.request_scrub(ROOT, on=True)
+                assert await scrubbed(w) == "idle (never)"
+            assert packs.read == []
+        async with world(tmp_path, node=w.node, store=store) as w:  # it goes on where it was
+            await w.until(lambda: "0 errors" in w.service.scrub_text())
+            assert len(packs.read) == 40
 
     play(main)

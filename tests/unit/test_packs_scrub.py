@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 import trio
 
@@ -11,6 +13,7 @@ from ckptfs.coordinator.scrub_record import (
     decode_record,
     encode_record,
 )
+from ckptfs.errors import Degraded
 from ckptfs.ids import JobId, Version
 from tests.copies_kit import World, no_pace
 from tests.store_kit import JOB, PAGE, load, noise, save
@@ -141,3 +144,14 @@ def test_the_record_keeps_the_cursor_and_stops_after_too_many():
     assert record.found(JobId("heat.1"), Version(1), 0, 0).stopped == record.stopped
     old = b'{"started_ns": 5, "errors": 0, "bad_packs": 0, "damaged": [], "stopped": "",'
     assert decode_record(old + b' "last_ended_ns": 0, "last_errors": 0}').pack == ""
+
+
+async def test_packs_that_cannot_be_listed(world, monkeypatch):
+    await fill(world)
+
+    def refused(path):
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(world.store._volume._calls, "scan", refused)
+    with pytest.raises(Degraded):
+        await read(world)
