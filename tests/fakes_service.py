@@ -718,6 +718,9 @@ class FakeService:
     def node_name(self) -> str:
         return "n1"
 
+    def store_directory(self) -> str:
+        return "/var/lib/ckptfs"
+
     def health(self) -> Sequence[str]:
         return self.troubles
 

@@ -364,6 +364,10 @@ class Service(Protocol):
         """The node the service runs on."""
         ...
 
+    def store_directory(self) -> str:
+        """Where the store is."""
+        ...
+
     def health(self) -> Sequence[str]:
         """One sentence per trouble; empty = ok."""
         ...

@@ -337,6 +337,10 @@ class Coordinator:
         """Return the name of the node the service runs on."""
         return self._parts.node.name
 
+    def store_directory(self) -> str:
+        """Return where the store is."""
+        return str(self._parts.directory.logs.parent)
+
     def health(self) -> Sequence[str]:
         """Return one sentence per trouble."""
         sentences = list(self._parts.troubles)

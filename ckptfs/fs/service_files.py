@@ -59,7 +59,8 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "The local volume and those that take copies; root writes "
         "`add [domain=WORD] [seal=compress|encrypt] DIR`, `NAME drain`, `NAME up` or `NAME rm`.",
         "$ cat ctl/volumes\n"
-        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100%\n"
+        "local state=up domain=n1 used_bytes=1073741824 free_bytes=52613349376 verified=100% "
+        "directory=/var/lib/ckptfs\n"
         "# echo add domain=rack2 /mnt/copies > ctl/volumes\n"
         "# echo copies drain > ctl/volumes",
         shows.volumes,

@@ -83,6 +83,7 @@ def volumes(view: ServiceView) -> str:
         "used_bytes": usage.stored_bytes,
         "free_bytes": usage.free_bytes,
         "verified": f"{100 * verified // len(pairs) if pairs else 100}%",
+        "directory": service.store_directory(),
     }
     rows: dict[str, dict[str, object]] = {"local": facts}
     for row in service.volumes():

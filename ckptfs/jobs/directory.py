@@ -39,6 +39,11 @@ class JobsDirectory:
         logs.mkdir(exist_ok=True)
         logs.chmod(0o711)  # passable: owners read their own logs below, and list nobody's jobs
 
+    @property
+    def logs(self) -> Path:
+        """Where the default logs of all jobs are."""
+        return self._logs
+
     def log_directory(self, job: JobId) -> Path:
         """Return where the node puts the default output files of *job*, ``<unit>.out|err``."""
         return self._logs / job

@@ -191,9 +191,15 @@ def _finish(draft: _Draft) -> Submission:
         keep_within_s=draft.policy.keep_within_s,
         keep_every_s=draft.policy.keep_every_s,
         space_bytes=draft.policy.keep_user_bytes,
+        copies=_said(draft.policy.replication),
+        min_copies=_said(draft.policy.min_level),
         **paths,
     )
     return Submission(description, draft.texts.get("GroupName", ""), draft.policy, draft.kept)
+
+
+def _said(level: int) -> int:
+    return level if level > 1 else 0  # 1 is what a job has that says nothing
 
 
 def _limit(element: str, text: str) -> int:

@@ -70,6 +70,8 @@ class JobDescription:
     keep_within_s: int = 0
     keep_every_s: int = 0
     space_bytes: int = 0  # that the user provides for versions
+    copies: int = 0  # failure domains that each version is kept in; 0: not said
+    min_copies: int = 0  # without which a checkpoint is not complete; 0: not said
 
 
 def can_be_carried(text: str) -> bool:
@@ -142,9 +144,13 @@ def _limits(job: JobDescription) -> Iterator[str]:
 def _checkpointing(job: JobDescription) -> Iterator[str]:
     """Yield the lines of our own block; none when the job asks for nothing special."""
     lines: list[str] = []
+    files = ""
     if job.space_bytes:
-        space = f"<ckpt:UserSpace><ckpt:Bytes>{job.space_bytes}</ckpt:Bytes></ckpt:UserSpace>"
-        lines.append(f"<ckpt:FileManagement>{space}</ckpt:FileManagement>")
+        files = f"<ckpt:UserSpace><ckpt:Bytes>{job.space_bytes}</ckpt:Bytes></ckpt:UserSpace>"
+    levels = {"ReplicationLevel": job.copies, "MinimumLevel": job.min_copies}
+    files += "".join(f"<ckpt:{name}>{n}</ckpt:{name}>" for name, n in levels.items() if n)
+    if files:
+        lines.append(f"<ckpt:FileManagement>{files}</ckpt:FileManagement>")
     if job.rollback:
         lines.append(f"<ckpt:Rollback>{_escape('rollback', job.rollback)}</ckpt:Rollback>")
     rules = {"Last": job.keep_last, "Within": job.keep_within_s, "Every": job.keep_every_s}

@@ -137,7 +137,8 @@ class KeyRing:
         for document in self.documents():
             if document.owner == owner and document.is_active and document.openers():
                 return document.key_id, self.open(document.key_id)
-        raise KeyMissing(f"{owner} has no key: sudo ckptfs key create {owner} --passphrase")
+        command = f"sudo ckptfs key create {owner} --passphrase --store {self._keys.parent}"
+        raise KeyMissing(f"user {owner} has no key: {command}")
 
     def _secret(self) -> bytes:
         try:

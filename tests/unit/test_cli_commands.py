@@ -346,10 +346,16 @@ def test_scrub_waits_for_the_end_and_says_what_it_found(tree, capsys, monkeypatc
     tree.files.steps += [lambda end=end: tree.put("ctl/scrub", end + "\n") for end in ends]
     assert run(capsys, "scrub") == (0, ends[-1] + "\n", "")
     tree.files.steps.append(lambda: tree.put("ctl/scrub", "idle (last 2026, 2 errors)\n"))
+    tree.put("ctl/degraded", "1 (1 version damaged)\nheat.42/7 damaged (pages-1.img, block 17)\n")
     code, out, err = run(capsys, "scrub")
     assert (code, out) == (10, "idle (last 2026, 2 errors)\n")
     assert "ctl/degraded" in err
-    assert tree.files.written == [("ctl/scrub", "1"), ("ctl/scrub", "1")]
+    tree.files.steps.append(lambda: tree.put("ctl/scrub", "idle (last 2026, 1 errors)\n"))
+    tree.put("ctl/degraded", "0\n")
+    code, _, err = run(capsys, "scrub")
+    assert code == 10
+    assert "every version is whole" in err
+    assert tree.files.written == [("ctl/scrub", "1")] * 3
 
 
 def test_scrub_is_stopped(tree, capsys, monkeypatch):

@@ -9,6 +9,7 @@ import pytest
 
 from ckptfs.cli.commands.checkpoint import request_text
 from ckptfs.cli.commands.run import describe
+from ckptfs.cli.commands.volume import note_of
 from ckptfs.cli.main import command_parser, main
 from ckptfs.errors import InvalidInput, OutOfRange
 from ckptfs.jobs.jsdl import parse_jsdl
@@ -89,9 +90,29 @@ def test_what_run_says_of_space_is_what_the_service_reads():
     policy = parse_jsdl(document, Machine(frozenset({"n1"}), "x86_64", 1, 1)).policy
     assert (policy.keep_user_bytes, policy.keep_last) == (10 << 30, 3)
     assert (policy.keep_within_s, policy.keep_every_s) == (60, 7)
+    argv = ["--copies", "3", "--min-copies", "2", "sh"]
+    document = render_jsdl(describe(command_parser("run").parse_args(argv))).encode()
+    policy = parse_jsdl(document, Machine(frozenset({"n1"}), "x86_64", 1, 1)).policy
+    assert (policy.replication, policy.min_level, policy.keep_user_bytes) == (3, 2, 0)
     for word, error in (("ten", InvalidInput), ("1025P", OutOfRange)):
         with pytest.raises(error):
             describe(command_parser("run").parse_args(["--space", word, "sh"]))
+
+
+def test_a_volume_on_the_disk_of_the_store_is_said():
+    def device(directory):
+        if directory == "/away":
+            raise FileNotFoundError(directory)
+        return 1 if directory in {"/store", "/copies"} else 2
+
+    text = (
+        "local state=up domain=n1 directory=/store\ncopies state=up domain=copies "
+        "directory=/copies\nfar state=up domain=rack2 directory=/far\n"
+        "further state=up domain=rack2 directory=/further\naway state=up domain=a directory=/away\n"
+    )
+    said = "copies lies on the same file system as the store: one broken disk takes both"
+    assert note_of(text, "copies", device) == said
+    assert note_of(text, "further", device) == ""
 
 
 def test_a_version_in_the_name_of_the_system():

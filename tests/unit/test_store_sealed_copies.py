@@ -144,7 +144,7 @@ async def test_without_a_key_nothing_leaves_and_it_is_said(store, places):
     assert objects(places / "b") == []
     assert store.copies.count(JOB, ONE) == 1
     (sentence,) = store.copies.locked
-    assert sentence.startswith("copies cannot be encrypted: alice has no key: sudo ckptfs key ")
+    assert sentence.startswith("copies cannot be encrypted: user alice has no key: sudo ckptfs ")
     assert row_of(store).state == "up"
     assert await load(store, "a") == DATA
     KeyRing(places / "store", Syscalls()).create(
@@ -184,7 +184,7 @@ async def test_with_the_key_lost_the_store_itself_is_untouched(store, keys, plac
     await store.copies.round({JOB: 2}, no_pace)
     assert objects(places / "b") == before  # nothing is thrown away for want of a key
     encrypting, mending = sorted(store.copies.locked)
-    assert encrypting.startswith("copies cannot be encrypted: alice has no key")
+    assert encrypting.startswith("copies cannot be encrypted: user alice has no key")
     assert mending.startswith("damage cannot be mended from volume b: key ")
     assert mending.endswith("is not here; see: ckptfs key import")
     volume = store.copies._volumes["b"].volume

@@ -22,6 +22,7 @@ ckptfs run -- python3 heat.py --size 512
 ckptfs run --name heat --stdout heat.log --stderr heat.log -- ./heat 512
 ckptfs run --clean-env -e OMP_NUM_THREADS=2 --limit nofile=4096 -- ./solver
 ckptfs run --space 10G --keep-every 3600 -- ./heat
+ckptfs run --copies 2 -- ./heat
 ckptfs run --wait -- make -j2 && echo built
 """
 
@@ -29,6 +30,8 @@ _SPACE_HELP = (
     "space that you provide for your versions (bytes, or 10G): those within it stay, and one that "
     "would not fit is refused"
 )
+_COPIES_HELP = "keep each version in N places, the store and volumes (see ckptfs volume)"
+_MIN_COPIES_HELP = "a checkpoint is complete only when there are N"
 _UNNAMEABLE = re.compile(r"[^A-Za-z0-9_.+-]")
 
 
@@ -57,6 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add("--keep-within", type=int, default=0, metavar="S", help="keep those younger than S seconds")
     add("--keep-every", type=int, default=0, metavar="S", help="keep one for each S seconds")
     add("--space", default="", metavar="SIZE", help=_SPACE_HELP)
+    add("--copies", type=int, default=0, metavar="N", help=_COPIES_HELP)
+    add("--min-copies", type=int, default=0, metavar="N", help=_MIN_COPIES_HELP)
     add("--wait", action="store_true", help="wait for the end, exit as the program did")
     add("--json", action="store_true", help="print JSON")
     add("program", help="the program, looked up in the job's PATH")
@@ -102,8 +107,9 @@ def describe(args: argparse.Namespace) -> JobDescription:
     unsaid = [name for name in unsaid if name not in asked]
     if unsaid:
         warn(f"not passed on, for they hold control characters: {', '.join(unsaid)}")
-    if min(args.time, args.keep_last, args.keep_within, args.keep_every) < 0:
-        raise InvalidInput("--time and the --keep options are numbers from 0")
+    numbers = (args.time, args.keep_last, args.keep_within, args.keep_every)
+    if min(*numbers, args.copies, args.min_copies) < 0:
+        raise InvalidInput("--time, --copies and the --keep options are numbers from 0")
     cwd = os.path.abspath(args.cwd)  # "" is this directory
     return JobDescription(
         name=parse_job_name(args.name) if args.name else default_name(args.program),
@@ -121,6 +127,8 @@ def describe(args: argparse.Namespace) -> JobDescription:
         keep_within_s=args.keep_within,
         keep_every_s=args.keep_every,
         space_bytes=parse_size(args.space) if args.space else 0,
+        copies=max(args.copies, args.min_copies),
+        min_copies=args.min_copies,
     )
 
 

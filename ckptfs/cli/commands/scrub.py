@@ -42,6 +42,12 @@ def wait_until_idle(mount: Mount) -> str:
     return text
 
 
+def _what_was_found(mount: Mount) -> str:
+    if len(mount.read("ctl/degraded").splitlines()) > 1:
+        return "damage was found; ctl/degraded names the versions"
+    return "damage was found; every version is whole all the same, see the log of the service"
+
+
 def run(args: argparse.Namespace) -> int:
     """Begin it, or stop it, and say how it ended."""
     mount = mount_of(args)
@@ -54,5 +60,5 @@ def run(args: argparse.Namespace) -> int:
     text = wait_until_idle(mount)
     print(printable(text))
     if not args.stop and not _CLEAN.match(text):
-        raise Corrupt("damage was found; ctl/degraded names the versions")
+        raise Corrupt(_what_was_found(mount))
     return 0

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 from ...errors import InvalidInput
 from ..client import Mount
-from ..entry import add_mount_option, mount_of
+from ..entry import add_mount_option, mount_of, warn
 from ..tables import printable, size_text, table_text
 
 EXAMPLES = """\
@@ -20,6 +22,7 @@ sudo ckptfs volume rm copies
 """
 FILE = "ctl/volumes"
 HEADER = ("VOLUME", "STATE", "DOMAIN", "USED", "FREE", "VERIFIED", "SEALED", "DIRECTORY", "REASON")
+LOCAL = "local"
 SEALS = ("plain", "compress", "encrypt")
 
 
@@ -64,6 +67,26 @@ def command_of(action: str, name: str, domain: str, seal: str = "plain") -> str:
     return f"{name} {action}"
 
 
+def note_of(text: str, name: str, device: Callable[[str], int]) -> str:
+    """Return what to say of a volume that shares its disk with the store or another one, or "".
+
+    *text*: ``ctl/volumes``; *device*: of a directory, raises OSError.  What fails together is not
+    always seen in a device number, but where it is, nobody should find it out later.
+    """
+    rows = {row[0]: row for row in rows_of(text)}
+    if name not in rows:
+        return ""  # somebody else was faster
+    directory, domain = (rows[name][HEADER.index(column)] for column in ("DIRECTORY", "DOMAIN"))
+    for other, row in rows.items():
+        with suppress(OSError):
+            is_alike = row[HEADER.index("DOMAIN")] == domain
+            there = row[HEADER.index("DIRECTORY")]
+            if other != name and not is_alike and device(there) == device(directory):
+                whose = "the store" if other == LOCAL else other
+                return f"{name} lies on the same file system as {whose}: one broken disk takes both"
+    return ""
+
+
 def _say(text: Callable[[str], str]) -> Callable[[str], None]:
     return lambda name: print(text(printable(name)))
 
@@ -87,5 +110,12 @@ def run(args: argparse.Namespace) -> int:
         return 0
     if action not in SAYS:
         raise InvalidInput(f"expected add, drain, up, rm or ls, not {action!r}")
-    SAYS[action](mount.write(FILE, command_of(action, args.name or "", args.domain, args.seal)))
+    name = mount.write(FILE, command_of(action, args.name or "", args.domain, args.seal))
+    SAYS[action](name)
+    if action == "add" and (note := note_of(mount.read(FILE), name, _device)):
+        warn(note)
     return 0
+
+
+def _device(directory: str) -> int:
+    return os.stat(directory).st_dev
