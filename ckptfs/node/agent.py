@@ -213,7 +213,10 @@ class Agent:
     # -- finding ---------------------------------------------------------------------------------
 
     async def attach(self, job: JobId, unit: UnitName) -> SupervisedUnitPort | Exit | None:
-        """Find a unit: running, ended (recorded), or lost (None: killed supervisor, reboot)."""
+        """Find a unit: running, ended (recorded), or lost (None: killed supervisor, reboot).
+
+        Raises TryAgain when that cannot be told.
+        """
         try:
             port = await self._connect(job, unit)
         except NoSuchProcess:  # it ends at this moment

@@ -190,7 +190,10 @@ class NodePort(Protocol):
         ...
 
     async def attach(self, job: JobId, unit: UnitName) -> UnitPort | Exit | None:
-        """Find a unit after a restart of the daemon: running, ended (durably recorded), or lost."""
+        """Find a unit after a restart of the daemon: running, ended (durably recorded), or lost.
+
+        Raises TryAgain when that cannot be told.
+        """
         ...
 
     def forget(self, job: JobId, unit: UnitName) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from ..errors import CannotRun
-from ..translib.freezer import member_pids
+from ..translib.freezer import kill_members, member_pids
 
 _EMPTY_TIMEOUT_S = 10.0
 _POLL_S = 0.002
@@ -54,20 +54,12 @@ def make_cgroup(path: Path) -> None:
         ) from None
 
 
-def kill_cgroup(path: Path) -> None:
-    """SIGKILL every process in it, frozen or not.  Repeating is harmless."""
-    try:
-        (path / "cgroup.kill").write_text("1")
-    except OSError:
-        return  # gone already
-
-
 def remove_cgroup(path: Path) -> bool:
     """Kill what is in it, wait until it is empty, remove it and its empty parents.  Blocks.
 
     Returns False when a process would not go within 10 s (uninterruptible).
     """
-    kill_cgroup(path)
+    kill_members(path)
     deadline = time.monotonic() + _EMPTY_TIMEOUT_S
     while path.exists():
         try:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import trio
 
-from ..errors import Corrupt, NoSuchProcess, TimedOut
+from ..errors import Corrupt, NoSuchProcess, TimedOut, TryAgain
 from .api import Exit
 from .isolation import error_named
 from .records import Json, decode_line, encode_line, exit_from
@@ -138,9 +138,16 @@ async def connect(
     on_exit: Callable[[Exit | None], None],
     on_loaded: Callable[[], None] = lambda: None,
 ) -> SupervisorClient | None:
-    """Connect to the supervisor listening at *path*; None when there is none."""
+    """Connect to the supervisor listening at *path*; None when there is none.
+
+    Raises TryAgain when that cannot be told (no descriptor free, say): a unit whose supervisor
+    is believed to be gone is swept away.
+    """
     try:
         stream = await trio.open_unix_socket(str(path))
-    except OSError:
+    except (FileNotFoundError, ConnectionRefusedError):
         return None
+    except OSError as error:
+        why = error.strerror or error
+        raise TryAgain(f"the unit's supervisor cannot be reached: {why}") from error
     return SupervisorClient(stream, on_exit, on_loaded)

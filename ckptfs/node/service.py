@@ -16,7 +16,8 @@ from functools import partial
 import trio
 
 from ..errors import CheckpointerFailed, CkptfsError, Corrupt, InvalidInput, NoSuchProcess
-from .cgroup import kill_cgroup, remove_cgroup
+from ..translib.freezer import kill_members
+from .cgroup import remove_cgroup
 from .isolation import Holder, kill_holder
 from .orders import Launch
 from .records import Json, decode_line, encode_line, exit_from_status, to_json
@@ -157,7 +158,7 @@ class Service:
         try:
             await self.unit.wait_loaded()
         except CheckpointerFailed:
-            kill_cgroup(self.launch.cgroup)
+            kill_members(self.launch.cgroup)
             return
         for connection in tuple(self.connections):
             await connection.send({"event": "loaded"})
@@ -168,7 +169,7 @@ class Service:
             await self.let_go()
             return None
         self._cut_short()
-        kill_cgroup(self.launch.cgroup)
+        kill_members(self.launch.cgroup)
         with trio.move_on_after(_KILL_GRACE_S):
             await self.ended.wait()
         if not self.ended.is_set():
@@ -185,7 +186,7 @@ class Service:
         self._cut_short()
         self._end_lease()
         if self.unit.is_rebuilding():
-            kill_cgroup(self.launch.cgroup)
+            kill_members(self.launch.cgroup)
             self.unit.failed = True
             self.ended.set()
             return

@@ -23,7 +23,6 @@ from ..translib.api import UnitHandle
 from ..translib.registry import make_translib
 from . import blockers, facts, files, logs, procfs, putting_back
 from .api import Prepared, Process
-from .cgroup import kill_cgroup
 from .credentials import Rights
 from .holder import ROOT_PID
 from .isolation import Holder
@@ -200,7 +199,7 @@ class SupervisedUnit:
             work = self._translib.rebuild(self._handle, fd, lazy=request["lazy"])
             await self._keeping_logs(work)
         except BaseException:
-            kill_cgroup(self.launch.cgroup)
+            freezer.kill_members(self.launch.cgroup)
             raise
         finally:
             os.close(fd)

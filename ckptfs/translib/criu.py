@@ -169,7 +169,7 @@ class CriuTranslib:
                     raise CheckpointerFailed(f"criu restore: {attempt.failure(status)}")
                 await freezer.freeze(unit.cgroup)
             except BaseException as error:
-                _kill_members(unit.cgroup)
+                freezer.kill_members(unit.cgroup)
                 await self._end_pages(unit, error)
                 raise
 
@@ -307,10 +307,3 @@ async def _freeze_again(cgroup: Path) -> None:
         await freezer.freeze(cgroup)
     except CkptfsError:
         return  # it has ended, or will not freeze: the caller's resume and kill deal with both
-
-
-def _kill_members(cgroup: Path) -> None:
-    try:
-        (cgroup / "cgroup.kill").write_text("1")
-    except OSError:
-        return  # gone already

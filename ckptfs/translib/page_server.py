@@ -113,11 +113,16 @@ class PageServer:
 
     def _end_unit(self) -> None:
         """Kill the unit and return when nothing of it runs any more."""
-        with suppress(OSError):
-            (self._cgroup / "cgroup.kill").write_text("1")
         deadline_s = time.monotonic() + _DEATH_TIMEOUT_S
-        while freezer.member_pids(self._cgroup) and time.monotonic() < deadline_s:
+        freezer.kill_members(self._cgroup)
+        while self._may_run() and time.monotonic() < deadline_s:
             time.sleep(_LOOK_EVERY_S)
+
+    def _may_run(self) -> bool:
+        try:
+            return bool(freezer.member_pids(self._cgroup))
+        except OSError:
+            return True
 
     def _tell(self, event: trio.Event) -> None:
         with suppress(trio.RunFinishedError):

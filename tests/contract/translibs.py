@@ -15,7 +15,7 @@ from trio.testing import MockClock
 from ckptfs.errors import CheckpointerFailed
 from ckptfs.ids import UnitName
 from ckptfs.node import procfs
-from ckptfs.node.cgroup import kill_cgroup, unit_cgroup
+from ckptfs.node.cgroup import unit_cgroup
 from ckptfs.translib import freezer
 from ckptfs.translib.api import UnitHandle
 from ckptfs.translib.criu import CriuTranslib
@@ -111,7 +111,7 @@ class CriuHarness:
         return len(whole_lines(self._outputs[unit.unit]))
 
     async def end(self, unit: UnitHandle) -> None:
-        kill_cgroup(unit.cgroup)
+        freezer.kill_members(unit.cgroup)
         with trio.fail_after(10):
             while freezer.member_pids(unit.cgroup):
                 await trio.sleep(0.005)
