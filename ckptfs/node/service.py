@@ -61,6 +61,8 @@ class Service:
         self._lessee: Connection | None = None
         self._lease: trio.CancelScope | None = None
         self._operation: trio.CancelScope | None = None
+        self._at_work = 0  # primitives under way, also one that was cut short and is still ending
+        self._at_rest = trio.Event()
         self._nursery: trio.Nursery | None = None
 
     # -- requests --------------------------------------------------------------------------------
@@ -90,10 +92,15 @@ class Service:
         """Run a primitive that `let_go`, `kill` and the unit's end may cut short."""
         with trio.CancelScope() as scope:
             before, self._operation = self._operation, scope
+            self._at_work += 1
             try:
                 return await work()
             finally:
                 self._operation = before
+                self._at_work -= 1
+                if not self._at_work:
+                    self._at_rest.set()
+                    self._at_rest = trio.Event()
         raise NoSuchProcess("the operation was cut short: the unit ended, or its lease was over")
 
     async def stop(self, connection: Connection, request: Mapping[str, Json]) -> Json:
@@ -182,7 +189,11 @@ class Service:
             self._operation.cancel()
 
     async def let_go(self) -> None:
-        """Abort for a daemon that has gone: a stopped unit goes on, a half-made one goes away."""
+        """Abort for a daemon that has gone: a stopped unit goes on, a half-made one goes away.
+
+        A dump that is cut short leaves the unit frozen, as its caller wants it; here there is none
+        any more.  So the unit is let go now, in case the dump cannot end, and when it has ended.
+        """
         self._cut_short()
         self._end_lease()
         if self.unit.is_rebuilding():
@@ -192,6 +203,10 @@ class Service:
             return
         with trio.CancelScope(shield=True):
             await self.unit.abort()
+            if self._at_work:
+                await self._at_rest.wait()
+                if self._lease is None:  # nobody has stopped it anew
+                    await self.unit.abort()
 
     # -- the unit's end --------------------------------------------------------------------------
 

@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -183,6 +183,7 @@ class Installation:
 
     top: Path
     environment: Mapping[str, str] = field(default_factory=dict[str, str])
+    program: Sequence[str] = ("-m", "ckptfs.daemon")  # what Python is told to run
     daemon: subprocess.Popen[bytes] | None = None
     jobs: list[RunningJob] = field(default_factory=list[RunningJob])
     is_wrong: str = ""  # why ``ckptfs check`` complains about the store in the end, on purpose
@@ -204,7 +205,7 @@ class Installation:
         with open(self.top / "daemon.log", "ab") as log:
             self.daemon = subprocess.Popen(
                 [
-                    *(sys.executable, "-m", "ckptfs.daemon", "--ready-fd", str(writer)),
+                    *(sys.executable, *self.program, "--ready-fd", str(writer)),
                     *("--store", str(self.store), str(self.mount)),
                 ],
                 stdin=subprocess.DEVNULL,

@@ -114,6 +114,26 @@ def test_lease_runs_out(tmp_path):
     run(tmp_path, scenario)
 
 
+def test_lease_runs_out_while_criu_dumps(tmp_path):
+    """Whoever has stopped it is still connected and stands still: nobody else thaws."""
+
+    async def scenario(b):
+        unit = await b.start(python_job(LARGE))
+        await b.lines(unit, 3)
+        cgroup = unit_cgroup_path(b, unit)
+        await unit.prepare()
+        await unit.stop(lease_s=0.05)  # the dump takes longer
+        count = len(whole_lines(b.output(unit)))
+        with pytest.raises(CkptfsError, match="lease was over"):
+            await unit.checkpoint(tmp_path)
+        await goes_on(b, unit, count)
+        assert set((await settled(cgroup)).values()) <= {"S0", "R0", "D0"}
+        await unit.aclose()
+        await b.save(await b.agent.attach(unit.job, UNIT))
+
+    run(tmp_path, scenario)
+
+
 @pytest.mark.slow
 def test_daemon_gone_while_criu_dumps(tmp_path):
     """The connection closes at many moments of a dump: criu is ended, the job survives whole."""
