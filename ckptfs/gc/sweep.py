@@ -21,7 +21,8 @@ import trio
 
 from ..errors import CkptfsError, TryAgain
 from ..store.copies import Copies
-from ..store.garbage import Condemned, Garbage, Item, Live, Roots
+from ..store.garbage import Garbage
+from ..store.roots import Condemned, Item, Live, Roots
 from ..store.trash import Trashed
 from .api import Pace, Report, at_once
 from .decide import NEARLY_FULL, clock_doubt, is_ample, trash_verdict

@@ -18,7 +18,8 @@ from ..store.cleaning import Dead, Rest
 from ..store.copies import Copies
 from ..store.copies_plan import Key, Piece
 from ..store.copy_volume import Listing, split_head
-from ..store.garbage import Garbage, Roots
+from ..store.garbage import Garbage
+from ..store.roots import Roots
 from ..store.trash import Trashed
 
 log = logging.getLogger(__name__)

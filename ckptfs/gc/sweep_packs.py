@@ -9,7 +9,7 @@ it lives: so what is dead now cannot come to be needed.  In doubt a pack stays a
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import TypeVar
@@ -18,8 +18,10 @@ import trio
 
 from ..errors import Busy, CkptfsError, StoreFull, TryAgain
 from ..store.compaction import HalfDead
-from ..store.garbage import Garbage, Live, Roots
+from ..store.garbage import Garbage
+from ..store.object_names import joined, names_of
 from ..store.receiving import Step
+from ..store.roots import Item, Live, Roots
 from .api import Pace
 from .decide import pack_verdict
 
@@ -62,7 +64,7 @@ class PackSweep:
 
         *now*: what is needed today.  Changes nothing.  Raises CkptfsError, OSError in doubt.
         """
-        halves = await self._find(roots, live, frozenset(now.named - live.named))
+        halves = await self._find(roots, live, now)
         halves.sort(key=lambda half: (-half.dead_bytes, half.name))
         lines = [f"pack {half.name}: {_verdict(half)}" for half in halves[:NAMED_MAX]]
         if len(halves) > NAMED_MAX:
@@ -78,9 +80,10 @@ class PackSweep:
         if not halves:
             return report
         await pace(0)  # so that no version is in work that was begun before
-        epoch = self._garbage.raise_epoch(int(self._wall_s()))
+        now_s = int(self._wall_s())
+        epoch = await trio.to_thread.run_sync(self._garbage.raise_epoch, now_s)
         _, second = await self._mark()
-        again = await trio.to_thread.run_sync(self._compaction.again, halves, second.named)
+        again = await trio.to_thread.run_sync(self._compaction.again, halves, second.holders)
         going = sorted(filter(_verdict, again), key=lambda half: -half.dead_bytes)
         end_s = trio.current_time() + TURN_S
         for half in going:
@@ -89,29 +92,30 @@ class PackSweep:
             report.waits = self._garbage.older_than(epoch)
             if report.more or report.waits:
                 break
-            await self._one(half, first.named | second.named, report, pace)
+            await self._one(half, (first, second), report, pace)
         return report
 
-    async def _find(
-        self, roots: Roots, live: Live, going: frozenset[str] | None = None
-    ) -> list[HalfDead]:
-        find = self._compaction.find
-        return await trio.to_thread.run_sync(
-            lambda: find(
-                live.named,
-                live.packs,
-                roots.sessions,
-                lambda held, alive: bool(pack_verdict(held, alive)),
-                going,
-            )
-        )
+    async def _find(self, roots: Roots, live: Live, now: Live | None = None) -> list[HalfDead]:
+        """Return what is worth it; *now*: only say so, *live* is what would be needed then."""
+
+        def is_worth(held_bytes: int, live_bytes: int) -> bool:
+            return bool(pack_verdict(held_bytes, live_bytes))
+
+        def find() -> list[HalfDead]:
+            going = None
+            if now:
+                manifests = set(now.holders.manifests) - set(live.holders.manifests)
+                going = joined(map(self._garbage.packs_in, manifests))
+            return self._compaction.find(live.holders, roots.sessions, is_worth, going)
+
+        return await trio.to_thread.run_sync(find)
 
     async def _one(
-        self, half: HalfDead, named: frozenset[str], report: PacksReport, pace: Pace
+        self, half: HalfDead, marks: Sequence[Live], report: PacksReport, pace: Pace
     ) -> None:
         """Write one pack anew; why not goes into the report."""
         try:
-            freed = await self._rewrite(half, named, pace)
+            freed = await self._rewrite(half, marks, pace)
         except StoreFull:
             report.left[half.name] = f"there is no room for the {half.live_bytes} bytes it keeps"
         except (CkptfsError, OSError) as error:
@@ -123,14 +127,15 @@ class PackSweep:
             return
         log.warning("pack %s stays as it is: %s", half.name, report.left[half.name])
 
-    async def _rewrite(self, half: HalfDead, named: frozenset[str], pace: Pace) -> int:
+    async def _rewrite(self, half: HalfDead, marks: Sequence[Live], pace: Pace) -> int:
         """Return the bytes freed.  Raises CkptfsError, OSError: the pack is as it was."""
-        compaction = self._compaction
+        compaction, pack = self._compaction, names_of([half.name])
         await pace(0)
         promise = compaction.reserve(half)
         try:
             made = await _paced(partial(compaction.write, half), pace)
             try:
+                named = {name for live in marks for name in live.holders.of(pack)}
                 await _paced(partial(compaction.prove, made, named), pace)
                 await pace(0)
                 await self._still_dead(half)
@@ -144,10 +149,10 @@ class PackSweep:
     async def _still_dead(self, half: HalfDead) -> None:
         """Raise unless nothing but the live pages of a pack is needed."""
         _, live = await self._mark()
-        (now,) = await trio.to_thread.run_sync(self._compaction.again, [half], live.named)
+        (now,) = await trio.to_thread.run_sync(self._compaction.again, [half], live.holders)
         if now.alive != half.alive:
             raise Busy(f"a page of pack {half.name} is needed that was not; report it")
-        if half.name not in live.packs:
+        if not live.needs(Item("packs", half.name)):
             raise TryAgain(f"pack {half.name} is needed no more")
 
 

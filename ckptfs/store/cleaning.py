@@ -20,14 +20,17 @@ from ..ids import JobId, Version
 from .attached import Attached, within
 from .copies_plan import RANK, Key, Piece
 from .copy_volume import Listing, split_head
-from .garbage import Live
 from .manifest import manifest_packs
+from .object_names import names_of
+from .roots import Live
 from .versions import Versions
+from .volume import Kind
 
 log = logging.getLogger(__name__)
 LIST_S = 60.0
 BATCH, BATCH_S = 64, 30.0
 WRITABLE = frozenset({"up", "full"})
+OBJECT_KINDS: tuple[Kind, ...] = ("packs", "manifests", "tables")
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,18 +59,12 @@ def unknown_heads(held: Iterable[Piece], rest: Rest) -> list[Key]:
 
 def dead_pieces(held: Iterable[Piece], rest: Rest, protected: frozenset[Piece]) -> list[Piece]:
     """Return what nothing needs, heads first: what has no head counts for nothing.  Pure."""
-    dead: list[Piece] = []
-    for piece in held:
-        if piece in protected:
-            continue
-        if piece.kind == "heads":
-            key = split_head(piece.name)
-            is_dead = key in rest.gone and key not in rest.heads
-        else:
-            alive = rest.live.packs if piece.kind == "packs" else rest.live.manifests
-            is_dead = piece.name not in alive
-        if is_dead:
-            dead.append(piece)
+    gone = rest.gone - rest.heads
+    free = [piece for piece in held if piece not in protected]
+    dead = [piece for piece in free if piece.kind == "heads" and split_head(piece.name) in gone]
+    for kind in OBJECT_KINDS:
+        names = names_of([piece.name for piece in free if piece.kind == kind])
+        dead += [Piece(kind, name) for name in rest.live.unneeded(kind, names)]
     return sorted(dead, key=lambda piece: (-RANK[piece.kind], piece.name))
 
 
@@ -128,7 +125,7 @@ class Cleaner:
                     f"it holds version {key[1]} of {key[0]}, which this store does not know and "
                     f"cannot read: {error}"
                 ) from error
-        dead = dead_pieces(listing.held, rest, frozenset(protected))
+        dead = await trio.to_thread.run_sync(dead_pieces, listing.held, rest, frozenset(protected))
         return Dead(tuple(dead), len(listing.torn), tuple(unknown))
 
     def _all_of(self, attached: Attached, job: JobId, version: Version) -> set[Piece]:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Collection, Iterable, Set
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,9 +25,10 @@ from .blocks import BlockLoader, PackFile, PackFiles
 from .counting import taken_bytes
 from .damage import DamageBook
 from .index import PACK_PAGES
-from .liveness import PacksIn, batches, live_pages
+from .liveness import Holders, live_pages
 from .manifest import Manifest, ManifestFile
 from .mending import Patchwork
+from .object_names import Names, among, each_once, joined, names_of, without
 from .pack_format import FOOTER_MAX, REGION, Footer, read_tail, sparse_tail
 from .pages import BLOCK, BLOCK_PAGES, PAGE, block_count, region_checksum
 from .receiving import SYNC_EVERY, Step, prove_pack, read_part, write_filled
@@ -96,64 +97,75 @@ class Compaction:
         volume: LocalVolume,
         packs: PackFiles,
         damage: DamageBook,
-        packs_in: PacksIn,
         read: Callable[[str], Manifest],
         promise: Callable[[int, Callable[[], int]], Promise],
     ) -> None:
         self._block, self._calls, self._volume = block, calls, volume
         self._packs, self._damage = packs, damage
-        self._packs_in, self._read, self._promise = packs_in, read, promise
-        # packs that may have lost pages since they were last looked at; None: every one
-        self._thinned: set[str] | None = None
+        self._read, self._promise = read, promise
+        # packs that may have lost pages since they were last looked at, sorted; None: every one
+        self._thinned: Names | None = None
+        self._lately: list[Names] = []  # more of them
 
     # -- which packs ------------------------------------------------------------------------
 
-    def thin(self, packs: Iterable[str] | None) -> None:
+    def thin(self, packs: Names | None) -> None:
         """Have these packs looked at, None: every one; a manifest that named them is gone."""
         if packs is None:
             self._thinned = None
         elif self._thinned is not None:
-            self._thinned.update(packs)
+            self._lately.append(packs)
 
     def find(
         self,
-        manifests: Collection[str],
-        live: Set[str],
+        holders: Holders,
         writing: Collection[str],
         is_worth: Callable[[int, int], bool],
-        going: Collection[str] | None = None,
+        going: Names | None = None,
     ) -> list[HalfDead]:
         """Return packs that are worth it, as far as one collection looks.
 
-        *manifests*: all that roots name; *live*: packs that these name; *writing*: sessions of
-        versions in work, whose packs stay.  *is_worth*: bytes in the file, bytes alive.
-        *going*: only say what would be found if these manifests went.
+        *holders*: manifests that roots name; *writing*: sessions of versions in work, whose packs
+        stay.  *is_worth*: bytes in the file, bytes alive.
+        *going*: only say what would be found if the manifests went that name these packs.
         Raises Corrupt: nothing is known.
         """
-        wanted = set(live) if self._thinned is None else self._thinned.intersection(live)
-        if going is None:
-            self._thinned = wanted
-        for manifest in going or ():
-            wanted = wanted.union(live & set(self._packs_in(manifest)))
+        wanted = self._wanted(holders.packs, going)
         found: list[HalfDead] = []
         pages = packs = 0
-        for batch in batches(wanted, manifests, self._packs_in):
-            flags, seen = live_pages(batch, manifests, self._packs_in, self._read)
+        for batch in holders.batches(wanted):
+            flags, seen = live_pages(batch, holders, self._read)
             pages, packs = pages + seen, packs + len(batch)
+            done: list[str] = []
             for name, alive in zip(batch, flags, strict=True):
                 half = self._half(name, alive, writing)
                 if half and is_worth(half.held_bytes, half.live_bytes):
                     found.append(half)
-                elif going is None:
-                    self.settle(name)
+                else:
+                    done.append(name)
+            if going is None:
+                self.settle(*done)
             if pages > LOOK_PAGES or packs > LOOK_PACKS or len(found) > FOUND_MAX:
                 break
         return found
 
-    def again(self, halves: Collection[HalfDead], manifests: Collection[str]) -> list[HalfDead]:
-        """Return the same packs with what is alive by *manifests* alive too.  Raises Corrupt."""
+    def _wanted(self, live: Names, going: Names | None) -> Names:
+        """Return those *live* packs that are to be looked at."""
+        thinned = self._thinned
+        if thinned is None:
+            wanted = live
+        else:
+            thinned = each_once(joined([thinned, *self._lately]))
+            wanted = thinned[among(thinned, live)]
+        if going is None:
+            self._thinned, self._lately = wanted, []
+            return wanted
+        return each_once(joined([wanted, going[among(going, live)]]))
+
+    def again(self, halves: Collection[HalfDead], holders: Holders) -> list[HalfDead]:
+        """Return the same packs with what is alive by *holders* alive too.  Raises Corrupt."""
         names = [half.name for half in halves]
-        flags, _ = live_pages(names, manifests, self._packs_in, self._read)
+        flags, _ = live_pages(names, holders, self._read)
         return [
             HalfDead(half.name, half.pages | now[: len(half.pages)], half.held)
             for half, now in zip(halves, flags, strict=True)
@@ -250,6 +262,7 @@ class Compaction:
     def prove(self, made: Rewritten, manifests: Iterable[str], step: Step) -> None:
         """Hold every live page of the new file against a block that holds it.
 
+        *manifests*: those that name the pack.
         Raises Corrupt: a block does not prove itself, with this pack or for another reason;
         Busy: a page counts as alive that no block holds.
         """
@@ -266,7 +279,7 @@ class Compaction:
         pack = PackFile(self._calls, fd, footer)  # closes it
         loader = BlockLoader(Patchwork(self._packs, {half.name: OnePack(pack)}))
         for manifest_id in manifests:
-            if half.name in self._packs_in(manifest_id) and missing.any():
+            if missing.any():
                 manifest = self._read(manifest_id)
                 number = manifest.packs.index(half.name)
                 for file in manifest.files:
@@ -314,10 +327,10 @@ class Compaction:
         self._calls.fsync_directory(path.parent)
         return freed
 
-    def settle(self, name: str) -> None:
-        """Look no more at a pack until something that it holds may have died."""
+    def settle(self, *names: str) -> None:
+        """Look no more at packs until something that they hold may have died."""
         if self._thinned is not None:
-            self._thinned.discard(name)
+            self._thinned = without(self._thinned, names_of(names))
 
     def discard(self, name: str) -> None:
         """Remove what was not finished, if the disk lets us; else the collector does later."""

@@ -15,8 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-from collections.abc import Iterable, Iterator, Set
-from dataclasses import dataclass, field
+from collections.abc import Iterable
 from pathlib import Path
 
 from ..errors import Busy, Corrupt, Degraded, NotFound, TryAgain
@@ -30,11 +29,14 @@ from .damage import DamageBook
 from .head_listing import Named, heads_on_disk
 from .heads import HEAD_MAX
 from .leftovers import Leftovers, is_temporary
+from .liveness import Holders
 from .manifest import MANIFEST_MAX, manifest_packs
+from .object_names import NO_NAMES, Names, names_of
+from .roots import Condemned, Item, Listed, Live, Roots
 from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls, is_full
-from .trash import Trash, Trashed
+from .trash import Trash
 from .versions import Versions
 from .volume import Kind, LocalVolume
 from .writers import Writers
@@ -44,54 +46,6 @@ SUFFIXES: dict[Kind, str] = {"packs": ".pack", "manifests": ".manifest", "tables
 BESIDE_FANS = frozenset(
     place.partition("/")[2] for place in (layout.OPEN_PACKS, layout.CONDEMNED, layout.QUARANTINE)
 )
-
-
-# Names by kind and directory, not an object for each: of 1 M packs 160 MiB less, and nothing that
-# Python's cycle collector walks through.  Work on a set of 1 M holds everybody up for 0.3 s.
-Listed = dict[Kind, dict[str, set[str]]]
-
-
-@dataclass(frozen=True, slots=True, order=True)
-class Item:
-    """An object of the store."""
-
-    kind: Kind
-    name: str
-
-
-@dataclass(frozen=True, slots=True)
-class Roots:
-    """What must stay, as of one moment."""
-
-    heads: tuple[tuple[JobId, Version], ...]
-    trash: tuple[Trashed, ...]
-    manifests: frozenset[str]  # that versions being written compare with
-    sessions: frozenset[str]  # of versions being written
-
-
-@dataclass(frozen=True, slots=True)
-class Live:
-    """Everything that roots refer to."""
-
-    packs: Set[str]
-    manifests: frozenset[str]
-    named: frozenset[str]  # of these, but for those that are just being written
-
-    def of(self, kind: Kind) -> Set[str]:
-        """Return the objects of *kind* that must stay; a page table lives with its manifest."""
-        return self.packs if kind == "packs" else self.manifests
-
-    def needs(self, item: Item) -> bool:
-        """Whether *item* must stay."""
-        return item.name in self.of(item.kind)
-
-
-@dataclass(slots=True)
-class Condemned:
-    """What was set aside in one epoch and waits for its end."""
-
-    epoch: int
-    items: dict[Item, Path] = field(default_factory=dict[Item, Path])
 
 
 class Garbage:
@@ -116,7 +70,7 @@ class Garbage:
         self._packs, self.trash = packs, trash
         self._leftovers = Leftovers(block.directory, calls)
         self._manifests_of: dict[tuple[JobId, Version], frozenset[str]] = {}  # never change
-        self._packs_of: dict[str, tuple[str, ...]] = {}  # manifest → packs; likewise
+        self._packs_of: dict[str, Names] = {}  # manifest → packs; likewise
         self.recount = volume.counted.look  # blocking: has the sums follow what was set aside
         self.record = CollectorRecord(block.directory, calls)
         writers.epoch = max(writers.epoch, self.record.read())
@@ -126,7 +80,6 @@ class Garbage:
             volume=volume,
             packs=packs,
             damage=damage,
-            packs_in=self.packs_in,
             read=versions.read_manifest,
             promise=writers.space.promise,
         )
@@ -181,19 +134,17 @@ class Garbage:
         """
         manifests = set(roots.manifests)
         for job, version in roots.heads:
-            manifests |= self._named_by(job, version, self._versions.path(job, version))
+            manifests |= self._named_by(job, version)
         for entry in roots.trash:
             manifests |= self._named_by(entry.job, entry.version, entry.path)
-        packs: set[str] = set()
-        for manifest in manifests:
-            packs.update(self.packs_in(manifest))
-        claimed = self._writers.claims.names()
-        return Live(packs, frozenset(manifests | claimed), frozenset(manifests))
+        holders = Holders(manifests, self.packs_in)
+        return Live(holders, frozenset(manifests | self._writers.claims.names()))
 
-    def _named_by(self, job: JobId, version: Version, path: Path) -> frozenset[str]:
+    def _named_by(self, job: JobId, version: Version, path: Path | None = None) -> frozenset[str]:
         found = self._manifests_of.get((job, version))
         if found is None:
             try:
+                path = path or self._versions.path(job, version)
                 document = self._calls.read_file(path, HEAD_MAX)
             except FileNotFoundError:
                 raise TryAgain(f"version {version} of {job} was moved meanwhile") from None
@@ -202,7 +153,7 @@ class Garbage:
             self._manifests_of[job, version] = found
         return found
 
-    def packs_in(self, manifest: str) -> tuple[str, ...]:
+    def packs_in(self, manifest: str) -> Names:
         """Return the packs that a manifest names.  Blocking.  Raises Corrupt, also when missing."""
         found = self._packs_of.get(manifest)
         if found is None:
@@ -210,7 +161,10 @@ class Garbage:
                 body = self._volume.get("manifests", manifest, MANIFEST_MAX)
             except NotFound as error:
                 raise Corrupt(f"manifest {manifest} is missing") from error
-            found = manifest_packs(manifest, body)
+            try:
+                found = names_of(manifest_packs(manifest, body))
+            except ValueError as error:
+                raise Corrupt(f"manifest {manifest} names a pack that cannot be") from error
             self._packs_of[manifest] = found
         return found
 
@@ -229,24 +183,26 @@ class Garbage:
                 continue
             if len(fan.name) != 2 or not fan.is_dir(follow_symlinks=False):
                 raise Corrupt(f"{place}/{fan.name} does not belong there")
-            names = {kind: into[kind].setdefault(fan.name, set()) for kind in kinds}
+            names: dict[Kind, list[str]] = {kind: [] for kind in kinds}
             for entry in self._calls.scan(Path(fan.path)):
                 for kind in kinds:
                     if name := layout.object_name(kind, entry.name):
-                        names[kind].add(name)
+                        names[kind].append(name)
                         break
                 else:
                     if not is_temporary(entry.name):
                         raise Corrupt(f"{place}/{fan.name}/{entry.name} does not belong there")
                     self._leftovers.note(Path(entry.path))
+            for kind in kinds:
+                into[kind][fan.name] = names_of(names[kind])
 
     def dead(self, listed: Listed, live: Live, roots: Roots) -> set[Item]:
-        """Return what nothing can come to refer to; takes *listed* apart.  Blocking."""
+        """Return what nothing can come to refer to.  Blocking."""
         rest = {
             Item(kind, name)
             for kind, fans in listed.items()
-            for names in _taken(fans)
-            for name in names - live.of(kind)
+            for names in fans.values()
+            for name in live.unneeded(kind, names)
         }
         return {item for item in rest if item.kind != "packs" or self._is_over(item.name, roots)}
 
@@ -318,10 +274,10 @@ class Garbage:
         self.compaction.thin(thinned)
         return True
 
-    def _thinned_by(self, item: Item) -> tuple[str, ...] | None:
+    def _thinned_by(self, item: Item) -> Names | None:
         """Return the packs that lose pages when *item* goes, None when that cannot be told."""
         try:
-            return self.packs_in(item.name) if item.kind == "manifests" else ()
+            return self.packs_in(item.name) if item.kind == "manifests" else NO_NAMES
         except (Corrupt, OSError):
             return None
 
@@ -382,12 +338,6 @@ class Garbage:
         if files:
             log.info("%d temporary files were left over", files)
         return size
-
-
-def _taken(fans: dict[str, set[str]]) -> Iterator[set[str]]:
-    """Yield the sets in *fans*, each freed before the next: 1 M names at once take 0.1 s."""
-    while fans:
-        yield fans.popitem()[1]
 
 
 def _item(name: str) -> Item:

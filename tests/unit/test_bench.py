@@ -69,7 +69,7 @@ def test_a_synthetic_store_is_one_to_the_store_and_the_collector(tmp_path):
         assert [*store.versions(JOB)] == [1, 2, 3]
         roots, listed = store.garbage.roots(), store.garbage.listed()
         live = store.garbage.mark(roots)
-        assert len(live.packs) == 30
+        assert len(live.holders.packs) == 30
         dead = store.garbage.dead(listed, live, roots)
         assert len(dead) == 2 + 1  # and the file below all the names
     finally:

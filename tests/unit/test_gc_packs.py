@@ -165,8 +165,9 @@ async def test_a_hole_that_a_manifest_names_is_never_a_hit(world, autojump_clock
     await history(world, keep=1, versions=2)
     pack = max(packs(world.directory), key=lambda name: packs(world.directory)[name])
     compaction = world.store.garbage.compaction
-    named = {world.store.head(JOB, Version(2)).files[0].manifest.partition(":")[0]}
-    (half,) = compaction.find(named, frozenset({pack}), (), lambda _held, _alive: True)
+    holders = world.store.garbage.mark(world.store.garbage.roots()).holders
+    halves = compaction.find(holders, (), lambda _held, _alive: True)
+    (half,) = (half for half in halves if half.name == pack)
     half.pages[20:40] = False  # a mistake
     made = await trio.to_thread.run_sync(compaction.write, half, lambda _size: None)
     compaction.replace(made)
