@@ -17,12 +17,14 @@ from lxml import etree
 
 from ..errors import Corrupt, InvalidInput, NotFound
 from ..ids import JobId, UnitName, Version, parse_unit_name
+from ..jobs.record import JobRecord, parse_record, render_record
 from ..jobs.xml import Element, parse_xml
 from ..model import Initiator, OpenFile, Owner, Protocol, Purpose, UnitFacts
 
 FORMAT: Final = "1"
 JOB_DOCUMENT: Final = "job.cpx"
 UNIT_DOCUMENT: Final = "unit.cpx"
+JOB_DOCUMENT_MAX: Final = 64 << 20  # bytes; the names of 250 000 images
 UNIT_DOCUMENT_MAX: Final = 16 << 20  # bytes; some 60 000 open files
 _NOT_XML = re.compile(r"[^\t\x20-\x5b\x5d-\x7e\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _ESCAPE = re.compile(r"\\(?:x([0-9a-f]{2})|u([0-9a-f]{4})|(\\))")
@@ -94,6 +96,7 @@ def render_job(
     protocol: Protocol,
     taken_ns: int,
     note: str,
+    record: JobRecord,
     units: Sequence[UnitFacts],
     checkpointers: Mapping[str, str],
     files: Mapping[UnitName, Mapping[str, int]],
@@ -121,7 +124,28 @@ def render_job(
         )
         for name, size in sorted(files.get(facts.unit, {}).items()):
             etree.SubElement(unit, "image", name=_armour(name), size_bytes=str(size))
+    etree.SubElement(root, "record").text = _armour(render_record(record).decode("ascii"))
+    etree.SubElement(root, "submitted").text = _armour(record.spec.jsdl)
     return _bytes(root)
+
+
+def parse_record_of(document: bytes, job: JobId, version: Version) -> JobRecord | None:
+    """Return the record in ``job.cpx``, None when there is none.
+
+    Raises Corrupt (EIO) if it is not that of *job*, or cannot be read.
+    """
+    try:
+        root = parse_xml(document, limit_bytes=JOB_DOCUMENT_MAX)
+    except InvalidInput as error:
+        raise Corrupt(f"job.cpx of {job} version {version} does not parse: {error}") from error
+    text = root.findtext("record")
+    if text is None:
+        return None
+    jsdl = _plain(root.findtext("submitted") or "")
+    record = parse_record(_plain(text).encode("ascii", "replace"), jsdl)
+    if record.id != job:
+        raise Corrupt(f"job.cpx of {job} version {version} holds the record of {record.id}")
+    return record
 
 
 def _file(element: Element) -> OpenFile:

@@ -158,6 +158,12 @@ class Registry:
             self.directory.remove(job.id)
             raise
 
+    def adopt(self, job: Job) -> None:
+        """Make the record of a job durable that had none any more.  Raises Exists, StoreFull."""
+        record = self.record_of(job)
+        self.directory.create(record)
+        self._index(record)
+
     def withdraw(self, job: JobId) -> None:
         """Undo `create` and `add` of a job that could not be started: its number alone is used."""
         self.drop(job)

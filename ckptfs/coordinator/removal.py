@@ -15,11 +15,11 @@ from ..jobs.lifecycle import refusal
 from ..jobs.record import JobRecord
 from ..model import Caller
 from ..security import access
+from .adopting import job_of
 from .api import Job, RemovedJob
 from .charging import Charging
 from .parts import Parts
 from .retention import bring_back
-from .startup import job_of
 
 log = logging.getLogger(__name__)
 

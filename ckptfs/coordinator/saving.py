@@ -243,6 +243,7 @@ class Saving:
             protocol=self.job.protocol,
             taken_ns=self.stood_ns,
             note=self.request.note,
+            record=self.parts.registry.record_of(self.job),
             units=facts,
             checkpointers={name: entry.version for name, entry in available.items()},
             files={

@@ -15,14 +15,14 @@ from ..catalog import jobs as catalog_jobs
 from ..catalog import operations
 from ..catalog.operations import OpenOperation
 from ..errors import CkptfsError, Corrupt
-from ..ids import JobId, UnitName, unit_name
+from ..ids import JobId, UnitName
 from ..jobs.lifecycle import ENDED
-from ..jobs.record import JobRecord
-from ..model import Head, JobSpec, JobState
+from ..model import Head, JobState
 from ..node.api import Exit, UnitPort
-from .api import Job, Outcome, UnitStatus
+from .adopting import adopt_jobs, job_of
+from .api import Job, Outcome
 from .lost_heads import find_lost
-from .parts import Parts, default_translib
+from .parts import Parts
 from .registry import Incarnation
 from .supervision import Supervision
 
@@ -31,7 +31,6 @@ Found = Mapping[UnitName, UnitPort | Exit | None]
 CUT_OFF_SAVE = "the service ended while it was being saved; take it again"
 CUT_OFF_REBUILD = "the service ended while it was being rebuilt; try again"
 CUT_OFF_START = "the service ended while it was being started; submit it again"
-RECORD_LOST = "its record is lost; its versions can still be restarted"
 
 
 async def recover(parts: Parts, supervision: Supervision) -> None:
@@ -42,7 +41,7 @@ async def recover(parts: Parts, supervision: Supervision) -> None:
     for record in records:
         parts.registry.add(job_of(record, parts))
         parts.registry.incarnations[record.id].started_ns = record.started_ns
-    _adopt_heads_without_record(parts)
+    await adopt_jobs(parts)
     open_operations = _load_open(parts)
     for job in list(parts.registry.jobs.values()):
         try:
@@ -53,65 +52,6 @@ async def recover(parts: Parts, supervision: Supervision) -> None:
     if parts.db.was_rebuilt:
         _rebuild_catalog(parts)
     find_lost(parts)
-
-
-def job_of(record: JobRecord, parts: Parts) -> Job:
-    """Return the job in memory that *record* and the store's versions make."""
-    versions = list(parts.store.versions(record.id))
-    job = Job(
-        id=record.id,
-        spec=record.spec,
-        created_ns=record.created_ns,
-        state=record.state,
-        reason=record.reason,
-        protocol=record.protocol,
-        keep_last=record.keep_last,
-        keep_within_s=record.keep_within_s,
-        keep_every_s=record.keep_every_s,
-        keep_user_bytes=record.keep_user_bytes,
-        replication=record.replication,
-        min_level=record.min_level,
-        reached=record.reached,
-        highest_version=max([record.highest_version, *versions]),
-        versions=versions,
-        stdout=record.stdout,
-        stderr=record.stderr,
-        clone_of=record.clone_of,
-        logs_shown_as=record.logs_shown_as,
-        changed_ns=record.created_ns,
-    )
-    job.events |= {name: record.events.get(name, 0) for name in job.events}
-    job.stat |= {name: record.stat.get(name, 0) for name in job.stat}
-    if record.exit_code is not None:
-        job.exit = Exit(record.exit_code, record.exit_signal)
-    translib = default_translib(parts)
-    job.units = {
-        unit: UnitStatus(node, 0, translib, "ended") for unit, node in record.units.items()
-    }
-    if versions:
-        job.checkpoint = Outcome(versions[-1], "complete")
-    return job
-
-
-def _adopt_heads_without_record(parts: Parts) -> None:
-    """A job whose record is gone still has its versions; the signed head names its owner."""
-    for job_id in parts.store.jobs():
-        versions = list(parts.store.versions(job_id))
-        if job_id in parts.registry.jobs or not versions:
-            continue
-        try:
-            owner = parts.store.head(job_id, versions[-1]).owner
-        except CkptfsError as error:
-            parts.troubles.append(f"{job_id}: {error}")
-            continue
-        spec = JobSpec(job_id.rpartition(".")[0], ("lost",), "/", {}, owner)
-        job = Job(job_id, spec, parts.clock_ns(), JobState.FAILED, RECORD_LOST)
-        logs, unit = parts.directory.log_directory(job_id), unit_name(1)
-        job.stdout, job.stderr = str(logs / f"{unit}.out"), str(logs / f"{unit}.err")
-        job.units = {unit: UnitStatus(parts.node.name, 0, default_translib(parts), "ended")}
-        job.versions, job.highest_version = versions, versions[-1]
-        parts.registry.add(job)
-        parts.troubles.append(f"{job_id}: {RECORD_LOST}")
 
 
 def _load_open(parts: Parts) -> dict[JobId, OpenOperation]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 import trio
 
@@ -116,6 +118,32 @@ def test_a_lost_record_keeps_its_versions(tmp_path):
             assert len(w.service.health()) == 2
             assert str(await w.restart(job, 1)) == "1 running"
             assert (await w.start()).id == "heat.2"
+
+    play(main)
+
+
+def test_a_job_whose_record_is_gone_is_what_its_newest_version_says(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            gone = await w.start(keep_last=3, rollback="copy")
+            await w.checkpoint(gone)
+            await w.checkpoint(gone)
+            await w.kill(gone)
+            runs = await w.start()
+            await w.checkpoint(runs)
+        shutil.rmtree(tmp_path / "jobs")
+        for path in tmp_path.glob("catalog.db*"):
+            path.unlink()
+        for _ in range(2):
+            async with world(tmp_path, node=w.node, store=w.store) as w:
+                job = w.service.job(gone.id)
+                assert job.state_text.startswith("failed (JobUnit_1 was lost")
+                assert (job.spec, job.versions, job.keep_last) == (gone.spec, [1, 2], 3)
+                assert w.service.job(runs.id).state is JobState.RUNNING
+        async with world(tmp_path, node=w.node, store=w.store) as w:
+            assert w.service.health() == []
+            assert str(await w.restart(w.service.job(gone.id), 1)) == "1 running"
+            assert (await w.start()).id == "heat.3"
 
     play(main)
 

@@ -6,13 +6,50 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ckptfs.coordinator.cpx import parse_unit, render_job, render_unit
+from ckptfs.coordinator.cpx import parse_record_of, parse_unit, render_job, render_unit
 from ckptfs.errors import Corrupt
 from ckptfs.ids import JobId, Version, unit_name
+from ckptfs.jobs.record import JobRecord
 from ckptfs.jobs.xml import parse_xml
-from ckptfs.model import Initiator, OpenFile, Owner, Protocol, Purpose, UnitFacts
+from ckptfs.model import (
+    Initiator,
+    JobSpec,
+    JobState,
+    OpenFile,
+    Owner,
+    Policy,
+    Protocol,
+    Purpose,
+    UnitFacts,
+)
 
 JOB, VERSION, UNIT = JobId("heat.42"), Version(7), unit_name(1)
+SPEC = JobSpec(
+    "heat",
+    ("/bin/heat", "a\\b"),
+    "/\udcff",
+    {"A": "\x01"},
+    Owner(5, 5, (7,), "alice"),
+    policy=Policy(keep_last=3, rollback="copy"),
+    jsdl="<a>\n&</a>",
+)
+RECORD = JobRecord(
+    JOB,
+    SPEC,
+    created_ns=17,
+    started_ns=18,
+    state=JobState.RUNNING,
+    reason="",
+    units={UNIT: "n1"},
+    highest_version=7,
+    keep_last=3,
+    protocol=Protocol.COORDINATED,
+    exit_code=None,
+    exit_signal=0,
+    clone_of=None,
+    stdout="/logs/out",
+    stderr="/logs/err",
+)
 TEXT = st.text(st.characters(codec=None), max_size=30)
 NUMBER = st.integers(0, 1 << 62)
 FILES = st.builds(
@@ -89,6 +126,7 @@ def test_the_job_document_names_owner_units_and_images():
         protocol=Protocol.COORDINATED,
         taken_ns=17,
         note="a & b \x01",
+        record=RECORD,
         units=[facts],
         checkpointers={"criu": "4.2.1"},
         files={UNIT: {"pages-1.img": 4096}},
@@ -100,3 +138,32 @@ def test_the_job_document_names_owner_units_and_images():
     unit = root.find("unit")
     assert (unit.get("checkpointer_version"), unit.get("processes")) == ("4.2.1", "1000 1001")
     assert unit.find("image").attrib == {"name": "pages-1.img", "size_bytes": "4096"}
+    assert parse_record_of(document, JOB, VERSION) == RECORD
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [(b'heat.42"', b'heat.43"'), (b'"argv"', b'"arg"'), (b"</record>", b"{</record>"), (b"<", b"")],
+)
+def test_a_record_that_is_not_ours_is_corrupt(old, new):
+    document = render_job(
+        JOB,
+        VERSION,
+        owner=SPEC.owner,
+        purpose=Purpose.USER,
+        initiator=Initiator.USER,
+        protocol=Protocol.COORDINATED,
+        taken_ns=17,
+        note="",
+        record=RECORD,
+        units=[],
+        checkpointers={},
+        files={},
+    )
+    first, _, rest = document.partition(b"<record>")
+    with pytest.raises(Corrupt):
+        parse_record_of((first + b"<record>" + rest).replace(old, new), JOB, VERSION)
+
+
+def test_a_version_of_before_holds_no_record():
+    assert parse_record_of(b"<checkpoint/>", JOB, VERSION) is None
