@@ -173,7 +173,7 @@ class SupervisedUnit:
         """Let the unit go on whatever state it is in; a unit that has ended is no error."""
         try:
             await self._translib.resume_cp(self._handle)
-        except CkptfsError:
+        except (CkptfsError, OSError):
             # Out of order (nothing was stopped) or ended.  A frozen cgroup must not remain.
             try:
                 await freezer.thaw(self.launch.cgroup)

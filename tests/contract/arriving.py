@@ -37,8 +37,8 @@ class Keeps:
     def may_gather(self, size_bytes, gathered_bytes) -> bool:
         return True
 
-    def check_room(self, size_bytes, gathered_bytes) -> None:
-        pass
+    def check_room(self, size_bytes, gathered_bytes, answered) -> bool:
+        return True
 
 
 @asynccontextmanager
@@ -49,7 +49,7 @@ async def arriving(directory: Path, *, needed: bool = True) -> AsyncIterator[dic
         yield files
         return
     listener = Pipes().listen(directory)
-    assert listener is not None, "this machine's pipes stay small"
+    assert not isinstance(listener, str), listener
     thread, host, ended = WorkThread("arriving"), Keeps(), trio.Event()
     token = trio.lowlevel.current_trio_token()
     receiver = Receiver(thread, host, listener, lambda: token.run_sync_soon(ended.set))

@@ -16,6 +16,7 @@ from ckptfs.errors import CheckpointerFailed
 from ckptfs.ids import UnitName
 from ckptfs.node import procfs
 from ckptfs.node.cgroup import unit_cgroup
+from ckptfs.node.rundir import LogView
 from ckptfs.translib import freezer
 from ckptfs.translib.api import UnitHandle
 from ckptfs.translib.criu import CriuTranslib
@@ -96,8 +97,10 @@ class CriuHarness:
     async def empty(self) -> AsyncIterator[UnitHandle]:
         before = set(supervisors(self._bench.paths))
         job = self._bench.job()
-        port = await self._bench.agent._launch(
-            job, UNIT, self._spec, translib="criu", fresh=False, shown_as=job
+        agent = self._bench.agent
+        own = agent._log_directory(job)
+        port = await agent._launch(
+            job, UNIT, self._spec, translib="criu", fresh=False, logs=LogView(own, own)
         )
         holder = max(set(supervisors(self._bench.paths)) - before)
         name = UnitName("JobUnit_2")

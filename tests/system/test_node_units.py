@@ -299,7 +299,7 @@ def test_foreign_processes_in_the_image_are_refused(tmp_path):
         await unit.kill()
         other = dataclasses.replace(spec, owner=dataclasses.replace(spec.owner, uid=65533))
         with pytest.raises(NotAuthorised, match="65534"):
-            await b.rebuild(b.job(), other, saved)
+            await b.rebuild(unit.job, other, saved)
 
     run(tmp_path, scenario)
 
