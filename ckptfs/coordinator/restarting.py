@@ -96,6 +96,7 @@ class Restarts:
         damage = parts.store.damage(job.id, version)
         if damage:
             raise Corrupt(f"version {version} is damaged: {damage[0]}")
+        await parts.store.ready(job.id, version)
         head = parts.store.head(job.id, version)
         facts = await self._load_facts(head)
         uids = frozenset(uid for unit in facts.values() for uid in unit.uids)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import trio
 
 from ..coordinator.api import Service
-from ..errors import Corrupt, Forbidden, TimedOut
+from ..errors import CkptfsError, Corrupt, Forbidden, TimedOut
 from ..store.api import Damage, Reader
-from .nodes import Node
+from .nodes import Kind, Node
 
+IN_VERSION = frozenset({Kind.VERSION, Kind.UNIT, Kind.SAVED})  # what is in them, its head says
 READ_DEADLINE_S = 60.0  # for one request; a caller inside read(2) cannot be killed
 
 
@@ -49,6 +52,23 @@ async def open_image(service: Service, node: Node) -> OpenImage:
         report_damage(service, node, error)
         raise
     return OpenImage(service, node, reader)
+
+
+async def have_head(service: Service, node: Node) -> None:
+    """Have the head of the version that *node* lies in at hand, if need be from a volume.
+
+    For those who are about to look into the version; a listing of its job waits for no head.
+    Raises nothing: what is wrong is seen by who reads it then.
+    """
+    if node.kind not in IN_VERSION:
+        return
+    try:
+        service.head(node.job, node.version)
+    except Corrupt:
+        with contextlib.suppress(CkptfsError):
+            await service.store.ready(node.job, node.version)
+    except CkptfsError:
+        return
 
 
 def report_damage(service: Service, node: Node, error: Corrupt) -> None:

@@ -31,6 +31,7 @@ from .attributes import entry_attributes
 from .boundary import fuse_handler
 from .changes import Changes
 from .handles import OpenControl
+from .images import have_head
 from .nodes import DIRECTORIES, Kind, Node
 from .opening import Opening
 from .parts import Parts
@@ -38,6 +39,7 @@ from .parts import Parts
 log = logging.getLogger(__name__)
 NAME_MAX = 255
 BLOCK = 4096  # unit of statfs
+CTL = b"ctl"
 
 
 def _name(name: bytes) -> str:
@@ -96,6 +98,8 @@ class CkptfsOperations(pyfuse3.Operations):
         self, parent_inode: InodeT, name: FileNameT, ctx: RequestContext
     ) -> EntryAttributes:
         """Find a name in a directory."""
+        if name != CTL:
+            await have_head(self._parts.service, self._inodes.node(parent_inode))
         return self._looked_up(self._child(parent_inode, name, _caller(ctx)))
 
     async def forget(self, inode_list: Sequence[tuple[InodeT, int]]) -> None:
@@ -155,6 +159,7 @@ class CkptfsOperations(pyfuse3.Operations):
         node = self._inodes.node(inode)
         if node.kind not in DIRECTORIES:
             raise NotADirectory("not a directory")
+        await have_head(self._parts.service, node)
         children = self._parts.namespace.children(node, _caller(ctx))
         return FileHandleT(self._handles.add_listing([(n.encode(), c) for n, c in children]))
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import time
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
 from ..errors import CkptfsError, KeyMissing
+from ..ids import JobId, Version
+from ..model import Head
 from .attached import Attached, Hold, held_up, hurry
 from .blocks import BlockLoader, PackFile, PackFiles, PackSource
 from .copies_plan import Piece
@@ -22,6 +25,7 @@ from .versions import Versions
 log = logging.getLogger(__name__)
 RESCUE_S = 5.0  # for a block that a reader waits for
 DOCUMENT_S = 2.0  # for a manifest; readers wait for it in a thread
+HEAD_S = 4.0  # for a head, of however many volumes; whoever wants it waits inside a system call
 MEND_S = 120.0  # for one object
 
 
@@ -62,6 +66,7 @@ class Mender:
         self.mended = 0  # objects, since the store was opened
         loader.rescue = self._rescue
         versions.rescue = self._rescue_manifest
+        versions.rescue_head = self._rescue_head
 
     async def mend(self, piece: Piece, hold: Hold) -> None:
         """Fetch a damaged object of the store back from a volume that holds a proved copy."""
@@ -129,6 +134,20 @@ class Mender:
         """Those that may be asked, those that have never returned wrong bytes first."""
         readable = [attached for attached in self._volumes().values() if attached.readable]
         return sorted(readable, key=lambda attached: not attached.answers)
+
+    def _rescue_head(self, job: JobId, version: Version) -> Head | None:
+        """Return a head from a volume, None when none has it.  Worker threads.
+
+        The store's own is fetched back by the next round, which `Versions.head` has asked for.
+        """
+        piece, until_s = Piece("heads", f"{job}@{version}"), time.monotonic() + HEAD_S
+        for attached in self._readable():
+            left_s = min(DOCUMENT_S, until_s - time.monotonic())
+            if piece in attached.held and left_s > 0:
+                with contextlib.suppress(CkptfsError, OSError):
+                    document = hurry(left_s, partial(attached.volume.fetch, piece))
+                    return self._versions.prove(document, job, version)
+        return None
 
     def _rescue_manifest(self, manifest_id: str) -> Manifest | None:
         """Return a manifest from a volume, None when none has it.  Worker threads."""

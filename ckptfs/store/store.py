@@ -208,8 +208,13 @@ class LocalStore:
 
     async def ready(self, job: JobId, version: Version) -> None:
         """See Store.  Raises NotFound, Corrupt (the head)."""
-        wanted = self._versions.manifest_wanted(self.head(job, version))
-        if wanted:
+        try:
+            head = self.head(job, version)
+        except Corrupt:
+            load_head = self._versions.load_head_or_copy
+            head = await trio.to_thread.run_sync(load_head, job, version)
+            self._versions.keep_head(head)
+        if wanted := self._versions.manifest_wanted(head):
             with contextlib.suppress(Corrupt):  # said by who opens it
                 load = self._versions.load_manifest
                 self._versions.take_in(await trio.to_thread.run_sync(load, wanted))

@@ -44,7 +44,7 @@ def _places_bytes(manifest: Manifest) -> int:
 
 
 class Versions:
-    """Committed versions.  Trio thread only, but for `load_head` and `load_manifest`."""
+    """Committed versions.  Trio thread only, but for what loads heads and manifests."""
 
     def __init__(self, block: Superblock, volume: LocalVolume, calls: Syscalls) -> None:
         self._directory, self._calls, self._volume = block.directory, calls, volume
@@ -56,6 +56,7 @@ class Versions:
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self.accounts = Accounts(self.load_head)
         self.rescue: Callable[[str], Manifest | None] | None = None
+        self.rescue_head: Callable[[JobId, Version], Head | None] = lambda _job, _version: None
         # told of a bad object (kind, name); whether a volume holds it, to be fetched back soon
         self.missed: Callable[[PieceKind, str], bool] = _no_volumes
         self.lost: set[tuple[JobId, Version]] = set()  # see `expect`
@@ -215,6 +216,21 @@ class Versions:
         while len(self._heads) > HEADS_CACHED:
             self._heads.popitem(last=False)
         return head
+
+    def load_head_or_copy(self, job: JobId, version: Version) -> Head:
+        """Read and prove a head, or a copy of it on a volume.  Worker threads.  Raises Corrupt."""
+        try:
+            return self.load_head(job, version)
+        except Corrupt:
+            rescued = self.rescue_head(job, version)
+            if rescued is None:
+                raise
+            return rescued
+
+    def keep_head(self, head: Head) -> None:
+        """Keep a proved head at hand.  Raises NotFound when its version was removed meanwhile."""
+        self.check_present(head.job, head.version)
+        self._heads[head.job, head.version] = head
 
     def load_head(self, job: JobId, version: Version) -> Head:
         """Read and prove a head, past the cache.  Any thread.  Raises Corrupt."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import partial
 from types import SimpleNamespace
 
 import pytest
 import trio
 
-from ckptfs.errors import Corrupt, TryAgain
+from ckptfs.errors import Corrupt, NotFound, TryAgain
+from ckptfs.fs.images import have_head
+from ckptfs.fs.nodes import Kind, Node
 from ckptfs.fs.verbs import undelete
 from ckptfs.ids import Version
 from ckptfs.model import Caller
@@ -64,6 +67,53 @@ async def test_a_head_that_cannot_be_read_is_fetched_back_at_once(world, spoil):
     await world.round(0)
     assert world.store.head(JOB, ONE).version == 1
     assert await load(world.store, "a") == DATA[1]
+
+
+@pytest.mark.parametrize("spoil", [flip, lambda path: path.unlink()])
+async def test_who_waits_for_a_damaged_head_gets_it_from_a_volume(world, spoil):
+    """As with a manifest: at once, not with the round that mends the store."""
+    await world.fill("b", "c")
+    await reopened(world)
+    spoil(head_of(world))
+    flip(head_of(world, "b"))  # and not the first copy that there is
+    assert await load(world.store, "a") == DATA[1]
+    assert world.store.head(JOB, ONE).version == 1
+    await world.round(0)
+    await reopened(world)
+    assert world.store.head(JOB, ONE).version == 1
+    await world.scrub()  # which sets the other bad one aside
+    await world.round(3)
+
+
+async def test_who_looks_into_a_version_waits_for_its_head_and_who_lists_the_job_does_not(world):
+    await world.fill("b")
+    await reopened(world)
+    flip(head_of(world))
+    service = SimpleNamespace(head=world.store.head, store=world.store)
+    for kind in (Kind.JOB, Kind.VERSION_CTL):
+        await have_head(service, Node(kind, JOB, ONE))
+        with pytest.raises(Corrupt):
+            world.store.head(JOB, ONE)
+    await have_head(service, Node(Kind.VERSION, JOB, ONE))
+    assert world.store.head(JOB, ONE).version == 1
+    await have_head(service, Node(Kind.VERSION, JOB, Version(9)))  # nobody's; said by the lookup
+    await world.round(0)
+
+
+async def test_a_version_that_is_removed_while_its_head_is_fetched_does_not_come_back(world):
+    await world.fill("b")
+    await reopened(world)
+    flip(head_of(world))
+    fetch = world.store._versions.rescue_head
+
+    def removed_meanwhile(job, version):
+        trio.from_thread.run_sync(partial(world.store.remove, job, version))
+        return fetch(job, version)
+
+    world.store._versions.rescue_head = removed_meanwhile
+    with pytest.raises(NotFound):
+        await world.store.ready(JOB, ONE)
+    assert list(world.store.versions(JOB)) == [2]
 
 
 @pytest.mark.wrong_store("a head without a copy is damaged")
