@@ -15,7 +15,7 @@ from .ids import JobId, UnitName, Version
 
 
 class Purpose(enum.StrEnum):
-    """Why a version was taken; the collector's rules depend on it (S0, S3 2.3.2)."""
+    """Why a version was taken; the collector's rules depend on it."""
 
     FAULT_TOLERANCE = "fault_tolerance"
     MIGRATION = "migration"
@@ -31,7 +31,7 @@ class Initiator(enum.StrEnum):
 
 
 class SpaceClass(enum.StrEnum):
-    """Who pays for a version (S0): its owner, or the system that took it for its own ends."""
+    """Who pays for a version: its owner, or the system that took it for its own ends."""
 
     USER = "user"
     SYSTEM = "system"

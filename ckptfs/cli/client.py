@@ -1,9 +1,9 @@
 """Reading, writing and waiting on the control files of a mount.
 
 This is all that the commands use of a service.  An answer is read from the
-descriptor that carried the request (``interface.md`` 2.6), so two commands
-never see each other's; waiting is poll(2), so a command never hangs inside a
-request and Ctrl-C always works (2.9).
+descriptor that carried the request, so two commands never see each other's;
+waiting is poll(2), so a command never hangs inside a request and Ctrl-C always
+works.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""``jobinfo.xml`` (S3 Table 1) as records, and as the text of xps (S3 Table 3).  Pure."""
+"""``jobinfo.xml`` as records, and as the text of xps (XtreemOS D3.3.6, tables 1 and 3).  Pure."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xcheckpoint`` = ``xjobcheckpoint``: ``ckptfs checkpoint`` by the field's name (S3, S4)."""
+"""``xcheckpoint`` = ``xjobcheckpoint``: ``ckptfs checkpoint`` by the field's name."""
 
 from __future__ import annotations
 

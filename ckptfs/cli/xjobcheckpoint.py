@@ -1,4 +1,4 @@
-"""``xjobcheckpoint``: the name that S4 gives to ``xcheckpoint``."""
+"""``xjobcheckpoint``: another name that the field gives to ``xcheckpoint``."""
 
 from __future__ import annotations
 

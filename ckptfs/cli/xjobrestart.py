@@ -1,4 +1,4 @@
-"""``xjobrestart``: the name that S4 gives to ``xrestart``."""
+"""``xjobrestart``: another name that the field gives to ``xrestart``."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xkill [-h] [-v] [-j job] [-c cert] [-e event]``: send an event to a job (S3 §7.5.2)."""
+"""``xkill [-h] [-v] [-j job] [-c cert] [-e event]``: send an event to a job (XtreemOS D3.3.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xps [-a] [-A] [-c cert] [-j job] [-T TAG]``: jobs and processes in the layout of S3 Table 3."""
+"""``xps [-a] [-A] [-c cert] [-j job] [-T TAG]``: jobs and processes as XtreemOS does."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xrestart`` = ``xjobrestart``: ``ckptfs restart`` by the field's name (S3, S4)."""
+"""``xrestart`` = ``xjobrestart``: ``ckptfs restart`` by the field's name."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xsub [-h] [-V] [-v] [-c cert] [-f jsdl]``: submit a JSDL document (S3 §7.5.1)."""
+"""``xsub [-h] [-V] [-v] [-c cert] [-f jsdl]``: submit a JSDL document (XtreemOS D3.3.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xsub.sh PROGRAM PARAMETERS -in FILE -out FILE -err FILE``: no JSDL needed (S3 §7.5.1)."""
+"""``xsub.sh PROGRAM PARAMETERS -in FILE -out FILE -err FILE``: no JSDL needed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``xwait [-h] [-v] [-c cert] [-j job]``: wait for a job, exit as it did (S3 §7.5.3)."""
+"""``xwait [-h] [-v] [-c cert] [-j job]``: wait for a job, exit as it did (XtreemOS D3.3.6)."""
 
 from __future__ import annotations
 

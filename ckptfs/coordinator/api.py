@@ -4,7 +4,7 @@
 reads them.  After each change the service calls the subscribers, on the trio
 thread and without an await in between, so a reader never misses one.
 Requests check everything that can be decided before a process is touched and
-raise; what comes later is reported in the records (``interface.md`` 2.5).
+raise; what comes later is reported in the records.
 """
 
 from __future__ import annotations

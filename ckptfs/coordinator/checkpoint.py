@@ -1,4 +1,4 @@
-"""One coordinated checkpoint of a job, as a table (checkpointing.md 3, S3 2.3.4).  Pure.
+"""One coordinated checkpoint of a job, as a table.  Pure.
 
 Resumed before committed: once every unit's image is whole in the service's
 hands, nothing that is still to do (hashing, packs, fsyncs, the head) needs the

@@ -3,7 +3,7 @@
 ``unit.cpx`` is what a restart believes; it comes out of the store verified, and
 is parsed as hostile all the same.  Paths may hold anything, XML may not: what
 it cannot carry is written as ``\\xNN`` or ``\\uNNNN``, a backslash doubled.
-Source of the contents: S3 2.3.4, 7.1 (reference: processes, checkpointer,
+Source of the contents: XtreemOS D3.3.6, 2.3.4 and 7.1 (reference: processes, checkpointer,
 resources to get again, paths of the image files).
 """
 

@@ -1,6 +1,6 @@
 """One restart under way: how its orders are carried out on store and units.
 
-`checkpointing.md` 4.  What is decided is in `restart`; here is what is done.
+What is decided is in `restart`; here is what is done.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class Rebuilding:
         await trio.lowlevel.checkpoint()
 
     async def verify(self, _service: UnitName) -> None:
-        """Read and hash all but memory before any of it is used, and begin with the rest (G5).
+        """Read and hash all but memory before any of it is used, and begin with the rest.
 
         The rest is proved while units are rebuilt: no file of the job is changed and none of them
         runs before it is (lazy: it is proved when it is read).  Supervisors and namespaces are

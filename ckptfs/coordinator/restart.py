@@ -1,4 +1,4 @@
-"""One restart of a job from a version, as a table (checkpointing.md 4).  Pure.
+"""One restart of a job from a version, as a table.  Pure.
 
 All units are held rebuilt and frozen at one barrier, and every byte of the version has been
 proved, before any is let go.

@@ -1,4 +1,4 @@
-"""Which versions a job lets go, by the collector's rules, and letting them go (storage.md 6)."""
+"""Which versions a job lets go, by the collector's rules, and letting them go."""
 
 from __future__ import annotations
 

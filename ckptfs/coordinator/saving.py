@@ -1,6 +1,6 @@
 """One checkpoint under way: how its orders are carried out on units, store and catalog.
 
-`checkpointing.md` 3.  What is decided is in `checkpoint`; here is what is done.
+What is decided is in `checkpoint`; here is what is done.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ class Submissions:
         return job.id
 
     def _check_requirements(self, submission: Submission) -> None:
-        """Refuse what no checkpointer here can do (D5), before anything is started."""
+        """Refuse what no checkpointer here can do, before anything is started."""
         if submission.policy.replication > 1:
             self._check_level(submission.policy.replication)
         wanted = set(submission.policy.requires)

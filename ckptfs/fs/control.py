@@ -1,6 +1,6 @@
 """What a control file is, and the text formats it may use.  Pure.
 
-The four formats (``interface.md`` 2.3, after cgroup v2): one value; a list,
+The four formats (after cgroup v2): one value; a list,
 one per line; flat keyed ``key value``; nested keyed ``key sub=val sub=val``.
 """
 

@@ -1,4 +1,4 @@
-"""``jobinfo.xml``: what is known of a job, in the element names of XtreemOS (S3 Table 1).  Pure."""
+"""``jobinfo.xml``: what is known of a job, in the element names of XtreemOS.  Pure."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ MS_NS = 1_000_000
 
 
 def clock_text(seconds: float) -> str:
-    """Return processor time as ``mm:ss.cc`` (S3 Table 3)."""
+    """Return processor time as ``mm:ss.cc``."""
     hundredths = round(seconds * 100)
     return f"{hundredths // 6000:02d}:{hundredths // 100 % 60:02d}.{hundredths % 100:02d}"
 

@@ -1,6 +1,6 @@
 """The JobCheckpointing block of a JSDL document → `model.Policy`.  Pure.
 
-As printed in S4 (un-namespaced) and in our namespace, which adds Rollback,
+As XtreemOS printed it (un-namespaced) and in our namespace, which adds Rollback,
 Retention and FileManagement/UserSpace.  Elements that are known but not served
 yet are refused by name; all others are refused as unknown.
 """

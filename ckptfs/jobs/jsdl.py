@@ -3,7 +3,7 @@
 Every element is either understood, kept without meaning to us (descriptions,
 annotations), or refused by its name: nothing that a user asks for is dropped
 silently.  No DTD, no entities, no network, bounded size (`jobs.xml`).
-Source: GFD.136 §5, §6, §8.1; the block as printed in S4, with and without a
+Source: GFD.136 §5, §6, §8.1; the block as XtreemOS printed it, with and without a
 namespace.
 """
 

@@ -41,7 +41,7 @@ NEVER: Final[Mapping[str, str]] = {
 }
 
 
-# Asked for what is so already: succeeds and changes nothing (``interface.md`` 2.4).
+# Asked for what is so already: succeeds and changes nothing.
 ALREADY: Final = frozenset({("suspend", JobState.SUSPENDED), ("resume", JobState.RUNNING)})
 
 

@@ -46,7 +46,7 @@ class Prepared:
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One process of a unit, for monitoring (S3 Table 3).  *pid* is the host's."""
+    """One process of a unit, for monitoring.  *pid* is the host's."""
 
     pid: int
     inner_pid: int

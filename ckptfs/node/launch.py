@@ -104,7 +104,7 @@ def _drop_privileges(spec: JobSpec) -> None:
     os.setresgid(spec.owner.gid, spec.owner.gid, spec.owner.gid)
     os.setresuid(spec.owner.uid, spec.owner.uid, spec.owner.uid)
     if spec.owner.uid != 0:
-        # No set-uid program in a job: what an image holds is the owner's and nobody else's (G3).
+        # No set-uid program in a job: what an image holds is the owner's and nobody else's.
         syscalls.forbid_new_privileges()
 
 
@@ -120,7 +120,7 @@ def _prepare(program: Program) -> None:
     spec = program.spec
     os.setsid()
     (program.cgroup / "cgroup.procs").write_text("0")  # 0: the writer itself
-    # Orphans of the job come to its root, so they stay in the tree that is checkpointed (D3).
+    # Orphans of the job come to its root, so they stay in the tree that is checkpointed.
     syscalls.become_subreaper()
     os.umask(spec.umask)
     _open_output(1, "the job's stdout", spec.stdout, program.paths.stdout, with_default=True)

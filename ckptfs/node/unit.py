@@ -1,7 +1,7 @@
-"""One unit inside its supervisor: the generic part around the translib (S4).
+"""One unit inside its supervisor: the generic part around the translib.
 
 Blockers, the check that the checkpointer will take exactly the unit's
-processes (D3), the files of the job, signals and processes.
+processes, the files of the job, signals and processes.
 """
 
 from __future__ import annotations

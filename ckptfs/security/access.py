@@ -1,6 +1,6 @@
 """Who may do what with a job: a table of rights and one decision.  Pure.
 
-Denied by default.  The owner holds every right (G7), root every right on every
+Denied by default.  The owner holds every right, root every right on every
 job; nobody else holds any.  Rights are those of the opener of a control file.
 """
 
@@ -17,7 +17,7 @@ ROOT_UID: Final = 0
 
 
 class Right(enum.StrEnum):
-    """What a user can be allowed to do with a job (S3 8.2)."""
+    """What a user can be allowed to do with a job."""
 
     MONITOR = "monitor"
     CHECKPOINT = "checkpoint"
@@ -63,7 +63,7 @@ def require(caller: Caller, owner: Owner, verb: str, thing: str) -> None:
 
 
 def require_owner_of_image(caller: Caller, job: Owner, head: Owner, uids: frozenset[int]) -> None:
-    """Raise NotAuthorised unless caller, job, signed head and image all name one user (G2, G3).
+    """Raise NotAuthorised unless caller, job, signed head and image all name one user.
 
     *uids*: every real uid recorded in the image.  Root may act for the owner,
     because the processes come back as the owner all the same.

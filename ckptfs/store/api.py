@@ -155,7 +155,7 @@ class Ingest(Protocol):
         ...
 
     async def commit(self, head: Head) -> Head:
-        """Make the version durable (``storage.md`` 3) and return its head, signed and filled in.
+        """Make the version durable and return its head, signed and filled in.
 
         *head* comes with files=() and sizes 0; the store fills these, epoch and parent.
         Raises StoreFull, Degraded; the version is then as if it had never been.

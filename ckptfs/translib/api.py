@@ -1,4 +1,4 @@
-"""The common kernel checkpointer API (S4): what every translation library offers.
+"""The common kernel checkpointer API: what every translation library offers.
 
 A translib knows one checkpointer's command line or socket, and nothing of
 jobs, versions or the store.  It runs inside the unit's supervisor.  The order

@@ -1,7 +1,7 @@
 """The order in which the primitives may be called, as a table.  Pure.
 
-``prepare → stop → checkpoint* → resume_cp`` and ``rebuild → resume_rst``
-(S4).  A pair that is not in the table is illegal and changes nothing; a
+``prepare → stop → checkpoint* → resume_cp`` and ``rebuild → resume_rst``.
+A pair that is not in the table is illegal and changes nothing; a
 repeated call is in the table with ``act=False``: harmless and without effect.
 """
 

@@ -224,7 +224,7 @@ def test_terminal_pair_inside_is_judged_as_criu_does(tmp_path):
 
 
 def test_orphans_stay_in_the_tree(tmp_path):
-    """The root adopts them (D3), so the checkpointer takes them."""
+    """The root adopts them, so the checkpointer takes them."""
 
     async def main():
         async with bench(tmp_path) as b:

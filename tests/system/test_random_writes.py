@@ -20,7 +20,7 @@ pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
 
 EXAMPLES, WRITES = 100, 100
 ANSWER_S = 12.0  # a command has 10 s
-# of interface.md 4; EIO is not among them: nothing here is damaged, and a bug is a bug
+# of docs/control-files.md; EIO is not among them: nothing here is damaged, and a bug is a bug
 DOCUMENTED = {
     *(errno.EINVAL, errno.ERANGE, errno.E2BIG, errno.ENOENT, errno.ESRCH, errno.EBUSY),
     *(errno.EAGAIN, errno.EOPNOTSUPP, errno.EACCES, errno.EPERM),

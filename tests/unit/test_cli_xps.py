@@ -1,4 +1,4 @@
-"""xps prints the layout of S3 Table 3."""
+"""xps prints the layout of XtreemOS (D3.3.6, table 3)."""
 
 from __future__ import annotations
 
