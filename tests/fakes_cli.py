@@ -6,6 +6,7 @@ what a write answers and what happens while somebody waits is told by the test.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Generator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ class ScriptedFiles(KernelFiles):
         relative = str(path.relative_to(self.root))
         self.written.append((relative, text))
         return self.answers[relative](text) if relative in self.answers else ""
+
+    def remove(self, path: Path) -> None:
+        shutil.rmtree(path)  # rmdir of a version works although it is not empty
 
     def watch(self, path: Path) -> Generator[Watch]:
         yield ScriptedWatch(path, self.steps)

@@ -59,6 +59,10 @@ class Files(Protocol):
         """Write *text* in one write(2) and return the answer."""
         ...
 
+    def remove(self, path: Path) -> None:
+        """Remove a directory that the service removes whole."""
+        ...
+
     def watch(self, path: Path) -> Iterator[Watch]:
         """Open *path* for `Watch`; a generator for `contextmanager`."""
         ...
@@ -99,6 +103,11 @@ class KernelFiles:
             except OSError as error:
                 raise _refusal(error, path, _answer(descriptor)) from error
             return _answer(descriptor)
+
+    def remove(self, path: Path) -> None:
+        """Remove by rmdir(2)."""
+        with translated(path):
+            path.rmdir()
 
     def watch(self, path: Path) -> Iterator[Watch]:
         """Yield the open file."""
@@ -189,6 +198,12 @@ class Mount:
         """Return a flat keyed file as a dictionary."""
         pairs = (line.partition(" ") for line in self.read(relative).splitlines())
         return {key: value for key, _, value in pairs if key}
+
+    def remove(self, relative: str) -> None:
+        """Remove a version or a job, whole, although its directory is not empty."""
+        path = self.root / relative
+        with self._asked_by_owner(relative):
+            self.files.remove(path)
 
     def entries(self, relative: str = "") -> list[os.DirEntry[str]]:
         """Return the entries of a directory, as the kernel gives them."""

@@ -37,6 +37,7 @@ COMMANDS: Mapping[str, str] = {
     "quota": "show or set how much may be charged to whom",
     "doctor": "say what this machine can do and what it lacks",
     "gc": "free what no version needs",
+    "rm": "remove versions, or an ended job",
     "undelete": "bring a removed version back",
     "scrub": "have every version read and proved, in the background",
     "volume": "keep copies of versions on other disks",

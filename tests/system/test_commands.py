@@ -120,6 +120,14 @@ def test_a_session_loses_nothing(shell):
     assert len(steps) >= 50
     assert steps == [str(step) for step in range(1, len(steps) + 1)]
 
+    assert shell("ckptfs", "rm", "heat", "1", uid=OWNER - 1).returncode == 6
+    assert "removed" in shell.out("ckptfs", "rm", "heat", "1", uid=OWNER)
+    assert shell.out("ckptfs", "ls", "heat", uid=OWNER) == "2"
+    assert "heat.1" in shell.out("ckptfs", "rm", job, uid=OWNER)
+    assert shell.out("ckptfs", "ls", uid=OWNER) == ""
+    shell.out("ckptfs", "undelete", job, uid=OWNER)
+    assert shell.out("ckptfs", "ls", "heat", uid=OWNER).split() == ["1", "2"]
+
 
 def test_suspend_and_resume(shell):
     shell.start("nap")
@@ -139,7 +147,7 @@ def test_a_stranger_learns_nothing_and_changes_nothing(shell):
     stranger = OWNER - 1
     for words in (
         ("checkpoint", job), ("restart", job), ("suspend", job), ("resume", job), ("kill", job),
-        ("signal", job, "TERM"), ("wait", job), ("logs", job), ("ls", job),
+        ("signal", job, "TERM"), ("wait", job), ("logs", job), ("ls", job), ("rm", job),
     ):  # fmt: skip
         done = shell("ckptfs", *words, uid=stranger)
         assert done.returncode == 6, (words, done)

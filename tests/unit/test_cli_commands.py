@@ -391,3 +391,43 @@ def test_volumes_are_listed_and_changed_through_their_file(tree, capsys, monkeyp
     wrong = ("rm", "b", "--domain", "x"), ("up", "b", "--seal", "compress")
     for argv in (("explode",), ("add",), *wrong):
         assert run(capsys, "volume", *argv)[0] == 2
+
+
+@pytest.fixture
+def removable(tree, monkeypatch):
+    """A job of two versions."""
+    monkeypatch.setattr("ckptfs.cli.commands.rm.mount_of", lambda _: tree.mount)
+    tree.job("heat.1", state="done", exit_status="0")
+    tree.version("heat.1", 1)
+    tree.version("heat.1", 2)
+    return tree
+
+
+def test_versions_are_removed_by_number(removable, capsys):
+    assert run(capsys, "rm", "heat", "2", "2")[:2] == (
+        0,
+        "removed heat.1/2; ckptfs undelete heat.1 2 brings it back\n",
+    )
+    assert (removable.root / "heat.1/1").exists()
+    assert not (removable.root / "heat.1/2").exists()
+    assert run(capsys, "rm", "heat", "2")[0] == 3
+    assert run(capsys, "rm", "heat", "latest")[0] == 2
+
+
+def test_a_job_is_removed_with_its_versions_once_it_has_ended(removable, capsys):
+    removable.job("heat.1")
+    removable.version("heat.1", 2)
+    code, _, err = run(capsys, "rm", "heat")
+    assert (code, "ckptfs kill heat.1 first" in err) == (4, True)
+    removable.put("heat.1/ctl/state", "done\n")
+    removable.put("heat.1/ctl/exit_status", "0\n")
+    assert run(capsys, "rm", "heat")[0] == 0
+    assert not (removable.root / "heat.1").exists()
+
+
+def test_nothing_is_removed_when_one_version_is_pinned(removable, capsys):
+    removable.version("heat.1", 2, pinned=True)
+    code, out, err = run(capsys, "rm", "heat")
+    assert (code, out) == (4, "")
+    assert "heat.1/2/ctl/pin" in err
+    assert (removable.root / "heat.1/1").exists()
