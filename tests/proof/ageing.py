@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from hypothesis import strategies as st
-from hypothesis.stateful import rule
-
 from ckptfs.ids import Version
 
-from .history import History, when
+from .history import History
+from .steps import one_of, step
 from .world import A, B, word_of
 
 VERSIONS = 4  # after which most of what the first one wrote is needed no more
@@ -16,8 +14,7 @@ VERSIONS = 4  # after which most of what the first one wrote is needed no more
 class Ageing(History):
     """See the top of this file."""
 
-    @rule(job=st.sampled_from([A, B]))
-    @when(History._room)
+    @step(job=one_of(A, B), when=History._room)
     def grow_old(self, job) -> None:
         """Write versions; each time the one before goes."""
         before = None

@@ -5,16 +5,16 @@
 
 from __future__ import annotations
 
-import functools
 import shutil
 import threading
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from typing import ClassVar
 
 import trio
+from hypothesis import note
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from ckptfs.ids import Version
 from ckptfs.store import layout
@@ -22,11 +22,13 @@ from ckptfs.store.check import check
 from ckptfs.store.index import PACK_PAGES
 from ckptfs.store.manifest import manifest_packs
 
-from .calls import ProofCalls
+from .calls import ProofCalls, no_fault
 from .disk import Disk
 from .places import workplace
+from .steps import choose, omitted
 from .world import GONE, LIVE, TRASH, A, B, Key, Shape, World, content, word_of
 
+DIE_MAX = 2**24 - 1  # larger ones Hypothesis does not draw evenly
 MOST = 7  # versions that are visible at once: all are read after every step
 
 
@@ -54,27 +56,10 @@ class Loop:
         self._thread.join()
 
 
-def when(condition: Callable[[History], object]):
-    """Make a rule do nothing unless *condition* holds.
-
-    Not a precondition: names of objects are random and threads take turns, so which rules apply
-    would differ between two runs of the same history, which Hypothesis does not allow.
-    """
-
-    def wrap(step):
-        @functools.wraps(step)
-        def perhaps(self, **drawn):
-            if condition(self):
-                step(self, **drawn)
-
-        return perhaps
-
-    return wrap
-
-
 class History(RuleBasedStateMachine):
     """A store, and beside it what must be true of it after every step."""
 
+    salt: ClassVar[str] = ""  # of the numbers that are drawn
     did: ClassVar[Counter[str]] = Counter()  # steps by name, of all machines of this process
 
     def __init__(self) -> None:
@@ -90,6 +75,10 @@ class History(RuleBasedStateMachine):
         self.writing: Key | None = None
         self.ingest = self.reader = self.reading = None
         self.volumes: list[str] = []
+        self.away: set[str] = set()  # volumes that are not found
+        self.plan = no_fault
+        self.drawn: Counter[int] = Counter()
+        self.without: Collection[str] = ()  # kinds of steps
 
     def teardown(self) -> None:
         """Leave nothing behind."""
@@ -119,14 +108,33 @@ class History(RuleBasedStateMachine):
         self.world.history = [(self.began, dict(self.world.spec.states))]
         return self.loop.run(step)
 
+    # -- which step comes next ------------------------------------------------------
+
+    @rule(die=st.integers(0, DIE_MAX))
+    def take(self, die) -> None:
+        """Take a step.
+
+        Which one is no rule's precondition: names of objects are random and threads take turns, so
+        which rules apply would differ between two runs of the same history.
+        """
+        self.drawn[die] += 1  # the same number often comes again, and Hypothesis begins with zeros
+        name, drawn = choose(self, f"{self.salt} {die} {self.drawn[die]}", self.without)
+        note(f"{name}({', '.join(f'{key}={value!r}' for key, value in drawn.items())})")
+        getattr(self, name)(**drawn)
+
     # -- the beginning ------------------------------------------------------------
 
-    @initialize(pack_pages=st.sampled_from([PACK_PAGES, 6]), is_filled=st.booleans())
-    def make(self, pack_pages, is_filled) -> None:
+    @initialize(
+        pack_pages=st.sampled_from([PACK_PAGES, 6]),
+        is_filled=st.booleans(),
+        die=st.integers(0, DIE_MAX),
+    )
+    def make(self, pack_pages, is_filled, die) -> None:
         """Make the store; with small packs every version is in several.
 
         *is_filled*: with versions, one in the trash, and a volume: else many steps have no object.
         """
+        self.without = omitted(f"{self.salt} {die}")
         self.world = World(self.top, shape=Shape(pack_pages=pack_pages))
         self.began = 0
         self._record()
@@ -154,7 +162,7 @@ class History(RuleBasedStateMachine):
 
     def _record(self) -> None:
         """Begin a new record of calls, on the disk as it is."""
-        self.calls = ProofCalls(self.top)
+        self.calls, self.plan, self.away = ProofCalls(self.top), no_fault, set()
         self.disk = Disk.load(self.top)
         self.began = 0
         self.world.calls, self.world.length = self.calls, lambda: len(self.calls.log)
@@ -162,6 +170,11 @@ class History(RuleBasedStateMachine):
 
     def _live(self) -> list[Key]:
         return self.world.spec.of(LIVE)
+
+    @property
+    def present(self) -> list[str]:
+        """Volumes that are not away."""
+        return [name for name in self.volumes if name not in self.away]
 
     def _room(self) -> bool:
         return len(self._live()) < MOST

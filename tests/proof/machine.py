@@ -1,8 +1,6 @@
 """Random histories of a whole store, by Hypothesis, with everything held against a simple model.
 
-Steps: write, refuse, remove, bring back, pin, retain, collect, verify, damage, copy, scrub copies,
-drain, restore, repair, lose power in the middle of the step before, be opened again.  After every
-step every version is read and the store is checked.
+Steps: those in `steps.WEIGHTS`.  After every step every version is read and the store is checked.
 """
 
 from __future__ import annotations
@@ -13,56 +11,59 @@ import shutil
 from collections import Counter
 
 import hypothesis
-from hypothesis import strategies as st
-from hypothesis.stateful import (
-    rule,
-    run_state_machine_as_test,
-)
+from hypothesis.stateful import run_state_machine_as_test
 
 from ckptfs.errors import Busy, CkptfsError, StoreFull
 from ckptfs.gc.decide import Candidate, JobFacts, Retention, decide
 from ckptfs.ids import Version
-from ckptfs.store.copies_record import COMPRESS, ENCRYPT, PLAIN
 from tests.store_kit import UNIT, draft, load, write_file
 
 from .ageing import Ageing
-from .calls import no_fault, nth
+from .calls import nth
 from .damage import SPOILS, damage
 from .disk import DICE, POLICIES, put_down
-from .history import History, when
+from .history import History
 from .judge import between, settled
+from .machine_volumes import Volumes
 from .scenario import mend_store
+from .steps import one_of, pick, step
 from .world import GONE, LIVE, TRASH, A, B, Key, content, word_of
 
-VOLUMES = ("b", "c")
 MUST = frozenset(  # steps that no run of many histories may be without
     {
-        *("checkpoint", "remove", "retain", "collect", "crash", "corrupt", "replicate"),
-        *("scrub a version", "scrub a volume", "restore", "drain", "repair", "undelete"),
+        *("checkpoint", "checkpoint out of pipes", "checkpoint on a full disk", "remove", "retain"),
+        *("undelete", "restore", "scrub a version", "pin", "collect", "crash", "corrupt", "repair"),
+        *("replicate", "scrub a volume", "scrub the packs", "drain", "let a volume go"),
+        *("a volume goes away", "a volume comes back", "change the key"),
+        *("finish a checkpoint", "give a checkpoint up", "read an open file", "open anew"),
     }
 )
 WAYS = (*POLICIES, *DICE)
-picks = st.integers(0, 10**6)  # an index into whatever there is
+BATCH = 8  # histories; from the tenth on Hypothesis plays variations of those it has played
 
 
-class StoreMachine(Ageing):
+class StoreMachine(Ageing, Volumes):
     """See the top of this file."""
 
     # -- writing ------------------------------------------------------------------
 
-    @rule(job=st.sampled_from([A, B]))
-    @when(History._room)
+    @step(job=one_of(A, B), when=History._room)
     def checkpoint(self, job) -> None:
         """Write a version."""
         key = self._new(job)
         self._do(lambda: self.world.save(word_of(key)), "checkpoint")
         self._learn(key)
 
-    @rule(job=st.sampled_from([A, B]), at=st.integers(0, 40))
+    @step(job=one_of(A, B), when=History._room)
+    def out_of_pipes(self, job) -> None:
+        """Take a version out of the pipes of a checkpointer."""
+        key = self._new(job)
+        self._do(lambda: self.world.save_from_pipes(word_of(key)), "checkpoint out of pipes")
+        self._learn(key)
+
+    @step(job=one_of(A, B), at=one_of(*range(41)), when=History._room)
     def refuse(self, job, at) -> None:
         """Write a version on a disk that is full at one of the calls."""
-        if not self._room():
-            return
         key = self._new(job)
         first = self.calls.changes
         self.calls.plan = nth(first + at, errno.ENOSPC)
@@ -72,10 +73,9 @@ class StoreMachine(Ageing):
         except StoreFull:
             self.world.note(**{word_of(key): GONE})
         finally:
-            self.calls.plan = no_fault
+            self.calls.plan = self.plan
 
-    @rule(job=st.sampled_from([A, B]))
-    @when(lambda self: self.writing is None)
+    @step(job=one_of(A, B), when=lambda self: self.writing is None)
     def begin(self, job) -> None:
         """Begin a version, and leave it half written."""
         key = self._new(job)
@@ -87,8 +87,7 @@ class StoreMachine(Ageing):
         self.writing = key
         self._do(step, "begin a checkpoint")
 
-    @rule()
-    @when(lambda self: self.writing is not None and self._room())
+    @step(when=lambda self: self.writing is not None and self._room())
     def finish(self) -> None:
         """Write the rest of it and commit."""
         key, ingest = self.writing, self.ingest
@@ -103,8 +102,7 @@ class StoreMachine(Ageing):
         self._do(step, "finish a checkpoint")
         self._learn(key)
 
-    @rule()
-    @when(lambda self: self.writing is not None)
+    @step(when=lambda self: self.writing is not None)
     def give_up(self) -> None:
         """Give it up."""
         ingest, self.writing, self.ingest = self.ingest, None, None
@@ -112,8 +110,7 @@ class StoreMachine(Ageing):
 
     # -- removing, keeping ----------------------------------------------------------
 
-    @rule(pick=picks, trash_s=st.sampled_from([0, 100]))
-    @when(lambda self: self._live())
+    @step(pick=pick, trash_s=one_of(0, 100), when=lambda self: self._live())
     def remove(self, pick, trash_s) -> None:
         """Remove a version; one that is pinned or open stays."""
         key = self._pick(self._live(), pick)
@@ -129,8 +126,7 @@ class StoreMachine(Ageing):
 
         self._do(step, "remove")
 
-    @rule(pick=picks)
-    @when(lambda self: self.world.spec.of(TRASH) and self._room())
+    @step(pick=pick, when=lambda self: self.world.spec.of(TRASH) and self._room())
     def undelete(self, pick) -> None:
         """Bring a version back."""
         key = self._pick(self.world.spec.of(TRASH), pick)
@@ -143,8 +139,7 @@ class StoreMachine(Ageing):
 
         self._do(step, "undelete")
 
-    @rule(pick=picks, on=st.booleans())
-    @when(lambda self: self._live())
+    @step(pick=pick, on=one_of(True, False), when=lambda self: self._live())
     def pin(self, pick, on) -> None:
         """Pin a version, or let it go."""
         key = self._pick(self._live(), pick)
@@ -155,8 +150,7 @@ class StoreMachine(Ageing):
 
         self._do(step, "pin")
 
-    @rule(pick=picks)
-    @when(lambda self: self._live())
+    @step(pick=pick, when=lambda self: self._live())
     def open_reader(self, pick) -> None:
         """Open a version for reading, and leave it open."""
         key = self._pick(self._live(), pick)
@@ -166,8 +160,7 @@ class StoreMachine(Ageing):
         self.reading = key
         self.reader = self.world.store.open(key[0], Version(key[1]), UNIT, "pages-1.img")
 
-    @rule()
-    @when(lambda self: self.reader is not None)
+    @step(when=lambda self: self.reader is not None)
     def read_on(self) -> None:
         """Read what was left open."""
         reader, key = self.reader, self.reading
@@ -184,7 +177,7 @@ class StoreMachine(Ageing):
             reader.close()
             self.reader = self.reading = None
 
-    @rule(job=st.sampled_from([A, B]), last=st.integers(1, 3))
+    @step(job=one_of(A, B), last=one_of(1, 2, 3))
     def retain(self, job, last) -> None:
         """Let go what the rules of retention let go."""
         store = self.world.store
@@ -215,14 +208,14 @@ class StoreMachine(Ageing):
 
         self._do(step, "retain")
 
-    @rule(empty=st.booleans())
+    @step(empty=one_of(True, False))
     def collect(self, empty) -> None:
         """Collect garbage."""
         report = self._do(lambda: self.world.collect(empty_trash=empty), "collect")
         assert report.restored == 0, "something was condemned that was needed"
         assert self.is_spoiled or not report.doubt, report.doubt
 
-    @rule(seconds=st.sampled_from([1, 60, 200]))
+    @step(seconds=one_of(1, 60, 200))
     def pass_time(self, seconds) -> None:
         """Let time pass, so that the trash expires."""
         self.did["let time pass"] += 1
@@ -230,12 +223,12 @@ class StoreMachine(Ageing):
 
     # -- damage and what is done about it ---------------------------------------------
 
-    @rule(
-        place=st.sampled_from(["store/packs/??", "store/manifests/??", "b/packs/??", "c/*/??"]),
-        pick=picks,
-        spoil=st.sampled_from(sorted(SPOILS)),
+    @step(
+        place=one_of("store/packs/??", "store/manifests/??", "b/packs/??", "c/*/??"),
+        pick=pick,
+        spoil=one_of(*sorted(SPOILS)),
+        when=lambda self: self.uses,
     )
-    @when(lambda self: self.uses)
     def damage(self, place, pick, spoil) -> None:
         """Damage an object of the store or of a volume."""
         found = sorted(path for path in self.top.glob(f"{place}/*") if path.is_file())
@@ -255,24 +248,14 @@ class StoreMachine(Ageing):
             self.spoiled.add(name)
             self.world.spec.hurt |= {key for key, uses in self.uses.items() if name in uses}
 
-    @rule(pick=picks)
-    @when(lambda self: self._live())
+    @step(pick=pick, when=lambda self: self._live())
     def verify(self, pick) -> None:
         """Verify a version; one that turns out whole must be readable from now on."""
         key = self._pick(self._live(), pick)
         found = self._do(lambda: self.world.verify(word_of(key)), "scrub a version")
         assert not found or key in self.world.spec.hurt, f"{word_of(key)} is whole: {found}"
 
-    @rule(pick=picks)
-    @when(lambda self: self.volumes)
-    def scrub(self, pick) -> None:
-        """Read and prove the copies on a volume."""
-        name = self.volumes[pick % len(self.volumes)]
-        _, damaged = self._do(lambda: self.world.scrub(name), "scrub a volume")
-        assert self.is_spoiled or not damaged, f"{damaged} copies on {name} are damaged"
-
-    @rule(pick=picks)
-    @when(lambda self: self._live())
+    @step(pick=pick, when=lambda self: self._live())
     def restore(self, pick) -> None:
         """Prove a version and read it whole, as a restart does; what it proves must be right."""
         job, number = key = self._pick(self._live(), pick)
@@ -293,45 +276,13 @@ class StoreMachine(Ageing):
         is_whole = self._do(step, "restore")
         assert is_whole or key in self.world.spec.hurt, f"{word_of(key)} cannot be restarted"
 
-    @rule(level=st.integers(1, 3))
-    def replicate(self, level) -> None:
-        """Have a round of copying and mending."""
-        self._do(lambda: self.world.replicate(level), "replicate")
-
-    async def _make_key(self) -> None:
-        self.world.make_key()
-
-    @rule(seal=st.sampled_from([PLAIN, PLAIN, COMPRESS, ENCRYPT]))
-    @when(lambda self: len(self.volumes) < len(VOLUMES))
-    def add_volume(self, seal) -> None:
-        """Take another volume."""
-        name = min(set(VOLUMES) - set(self.volumes))
-        if not (self.top / name).exists():
-            (self.top / name).mkdir(mode=0o755)
-            self.calls.log += [("mkdir", (name,)), ("sync_directory", ("",))]
-        if seal == ENCRYPT and not (self.world.directory / "keys/owners").exists():
-            self._do(self._make_key)
-        self._do(lambda: self.world.add_volume(name, seal), "add a volume")
-        self.volumes = [*self.volumes, name]
-
-    @rule(pick=picks, on=st.booleans())
-    @when(lambda self: self.volumes)
-    def drain(self, pick, on) -> None:
-        """Begin to drain a volume, or use it again."""
-        name = self.volumes[pick % len(self.volumes)]
-
-        async def step() -> None:
-            self.world.store.copies.set_draining(name, on)
-
-        self._do(step, "drain")
-
-    @rule()
+    @step()
     def reopen(self) -> None:
         """End the service and begin another."""
         self._do(self._stop)
         self._do(self._open, "open anew")
 
-    @rule()
+    @step()
     def repair(self) -> None:
         """End the service and repair the store: nothing that can be seen goes."""
         self._do(self._stop)
@@ -345,7 +296,7 @@ class StoreMachine(Ageing):
 
     # -- lost power -------------------------------------------------------------------
 
-    @rule(part=st.floats(0, 1), way=st.integers(0, len(WAYS) - 1), seed=picks)
+    @step(part=random.Random.random, way=one_of(*range(len(WAYS))), seed=pick)
     def lose_power(self, part, way, seed) -> None:
         """Lose power somewhere in the step before this one."""
         end = len(self.calls.log)
@@ -363,21 +314,20 @@ class StoreMachine(Ageing):
         self._settle(allowed)
 
 
-def play(*, seed: int | None = None, examples: int, steps: int) -> Counter[str]:
-    """Play *examples* histories of at most *steps*; return how often each step was taken.
-
-    *seed* None: the same ones every time.
-    """
-    wanted = hypothesis.settings(
-        max_examples=examples,
-        stateful_step_count=steps,
-        deadline=None,
-        database=None,
-        derandomize=seed is None,
-        print_blob=False,
-        suppress_health_check=list(hypothesis.HealthCheck),
-    )
+def play(*, seed: int = 0, examples: int, steps: int) -> Counter[str]:
+    """Play *examples* histories of at most *steps*; return how often each step was taken."""
     before = Counter(StoreMachine.did)
-    machine = StoreMachine if seed is None else hypothesis.seed(seed)(StoreMachine)
-    run_state_machine_as_test(machine, settings=wanted)
+    for number, first in enumerate(range(0, examples, BATCH)):
+        wanted = hypothesis.settings(
+            max_examples=min(BATCH, examples - first),
+            stateful_step_count=steps,
+            deadline=None,
+            database=None,
+            print_blob=False,
+            suppress_health_check=list(hypothesis.HealthCheck),
+        )
+        salt = f"{seed} {number}"
+        machine = type(StoreMachine.__name__, (StoreMachine,), {"salt": salt})
+        hypothesis.seed(salt)(machine)
+        run_state_machine_as_test(machine, settings=wanted)
     return StoreMachine.did - before

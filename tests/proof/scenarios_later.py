@@ -2,33 +2,17 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-from pathlib import Path
-
-from ckptfs.ids import Version
-from tests.ingest_kit import Streams
-from tests.store_kit import PAGE, draft
+from tests.store_kit import PAGE
 
 from .scenario import Scenario, flip, footer_of, one, packs
 from .scenarios_packs import half_dead, thinned_with_volume
 from .scenarios_volumes import brought_back, collect_with_copies, lost, with_volume
-from .world import LIVE, A, B, Shape, World, content, key_of, no_pace
+from .world import LIVE, A, B, Shape, World, no_pace
 
 
 async def commit_out_of_pipes(world: World) -> None:
     """Take a version out of the pipes of a checkpointer."""
-    job, version = key_of("a2")
-    files = content((job, version), world.shape.scale)
-    directory = Path(tempfile.mkdtemp(dir=world.top.parent))  # no disk that is recorded
-    ingest = world.store.begin(job, Version(version), expect_bytes=sum(map(len, files.values())))
-    try:
-        await Streams().fill(ingest, files, directory)
-        await ingest.commit(draft(job, version))
-    finally:
-        await ingest.abort()
-        shutil.rmtree(directory)
-    world.note(a2=LIVE)
+    await world.save_from_pipes("a2")
 
 
 async def thinned_with_copy(world: World) -> None:

@@ -68,7 +68,7 @@ async def test_the_catalog_damaged(tried):
 
 @pytest.mark.slow
 def test_random_histories(tried):
-    found = play(examples=40, steps=30)
+    found = play(examples=32, steps=25)
     assert MUST - found.keys() == set(), "steps that were never taken"
     for name, count in found.items():
         tried[f"steps of random histories: {name}"] += count

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import functools
 import random
+import shutil
+import tempfile
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -24,6 +26,7 @@ from ckptfs.store.keyring import KeyRing
 from ckptfs.store.packs import failure_of
 from ckptfs.store.store import LocalStore, open_store
 from ckptfs.store.syscalls import Syscalls
+from tests.ingest_kit import Streams
 from tests.store_kit import PAGE, draft, load, save
 
 A, B = JobId("a.1"), JobId("b.2")
@@ -147,6 +150,21 @@ class World:
         job, version = key_of(word)
         files = content((job, version), self.shape.scale)
         await save(self.store, files, version=version, job=job)
+        self.note(**{word: LIVE})
+
+    async def save_from_pipes(self, word: str) -> None:
+        """Take the version *word* out of the pipes of a checkpointer and commit it."""
+        job, version = key_of(word)
+        files = content((job, version), self.shape.scale)
+        directory = Path(tempfile.mkdtemp(dir=self.top.parent))  # on no disk that is recorded
+        size = sum(map(len, files.values()))
+        ingest = self.store.begin(job, Version(version), expect_bytes=size)
+        try:
+            await Streams().fill(ingest, files, directory)
+            await ingest.commit(draft(job, version))
+        finally:
+            await ingest.abort()
+            shutil.rmtree(directory)
         self.note(**{word: LIVE})
 
     def remove(self, word: str, *, trash_s: int = 3600) -> None:
