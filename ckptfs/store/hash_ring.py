@@ -36,6 +36,7 @@ ASK_AT_ONCE = 4  # requests written together: each write, read and poll lets go 
 HERE_MAX = 64 << 10  # bytes of a file that is hashed in the calling thread
 REPLIES_AT_ONCE = 64
 OWED_MAX = 512  # requests without a reply; so many fit into the pipes and nobody waits there
+_POPULATE_WRITE = 23  # MADV_POPULATE_WRITE, which mmap has no name for: linux/mman.h
 END_S = 5.0  # how long a worker may take to end; it only ever has a few blocks left
 
 
@@ -68,6 +69,8 @@ class HashRing:
         self.pid = process.pid
         self.is_gone = False
         self._let_go = weakref.finalize(self, _let_go, process, self._requests, self._replies)
+        self._memory = memory
+        self._warm = 0  # slots that were touched
         slots = np.frombuffer(memory, dtype=np.uint8).reshape(SLOTS, SLOT)
         self._blocks = [slot[:BLOCK] for slot in slots]
         self._hashes = [slot[BLOCK : BLOCK + HASHES].view("<u8").reshape(-1, 2) for slot in slots]
@@ -84,6 +87,13 @@ class HashRing:
     def pending_bytes(self) -> int:
         """Bytes in slots that are not free, rounded up to whole slots."""
         return (SLOTS - len(self._free)) * BLOCK
+
+    def warm(self, expect_bytes: int) -> None:
+        """Touch the slots that so many bytes take, each once: fresh ones cost 0.6 ms."""
+        while self._warm < min(SLOTS, -(-expect_bytes // BLOCK)):
+            with contextlib.suppress(OSError):  # before Linux 5.14 the first use does it
+                self._memory.madvise(_POPULATE_WRITE, self._warm * SLOT, SLOT)
+            self._warm += 1
 
     def new_stream(self) -> int:
         """Return a number for a file."""
@@ -227,6 +237,10 @@ class RingHashing:
     def pending_bytes(self) -> int:
         """See Hashing.  Those of other versions count as well."""
         return self._bound.pending_bytes if self._bound is not None else 0
+
+    def warm(self, expect_bytes: int) -> None:
+        """See Hashing."""
+        self._ring.warm(expect_bytes)
 
     def begin(self) -> int:
         """See Hashing."""

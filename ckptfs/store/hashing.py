@@ -33,6 +33,10 @@ class Hashing(Protocol):
         """At most so many bytes were taken and not yet answered.  Any thread."""
         ...
 
+    def warm(self, expect_bytes: int) -> None:
+        """Make ready for so many bytes: the first do not pay for it.  Raises CkptfsError."""
+        ...
+
     def begin(self) -> int:
         """Return the number of a new stream."""
         ...
@@ -87,6 +91,9 @@ class HereHashing:
     def pending_bytes(self) -> int:
         """See Hashing."""
         return 0
+
+    def warm(self, expect_bytes: int) -> None:
+        """See Hashing."""
 
     def begin(self) -> int:
         """See Hashing."""

@@ -268,6 +268,9 @@ class VersionIngest:
             self._packs.failure = failed_inside(error)
 
     def _learn(self, load_known: Callable[[], Known]) -> None:
+        # The room for what comes is touched now, when the job is still running.
+        self._packs.make_pieces(self._promise.reserved_bytes)
+        self._hasher.warm(self._promise.reserved_bytes)
         known = load_known()
         self._committer.known_packs, self._committer.parent = known.packs, known.version
         self._packs.number_from(len(known.packs))

@@ -89,6 +89,12 @@ class PackSet:
 
     # -- the hashing thread ---------------------------------------------------
 
+    def make_pieces(self, expect_bytes: int) -> None:
+        """Make the buffers that so many bytes need: 4 ms each, before the job stands still."""
+        while self._made < min(BUFFERS, -(-expect_bytes // PIECE)):
+            self._made += 1
+            self._free.put(Piece())
+
     def number_from(self, first: int) -> None:
         """Number the packs from *first* on: lower numbers are those of the version before."""
         self._number = first
@@ -123,7 +129,7 @@ class PackSet:
             self._end_pack()
 
     def _next_piece(self) -> Piece:
-        if self._made < BUFFERS:
+        if self._free.empty() and self._made < BUFFERS:
             self._made += 1
             return Piece()
         return self._free.get()

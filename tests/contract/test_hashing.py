@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import os
 import signal
+from pathlib import Path
 
 import blake3
 import numpy as np
 import pytest
 
 from ckptfs.errors import CkptfsError
+from ckptfs.store import packs
 from ckptfs.store.hash_ring import HERE_MAX, SLOTS, HashWorker, RingHashing
 from ckptfs.store.hashing import HereHashing
+from ckptfs.store.packs import Piece
 from ckptfs.store.pages import BLOCK, BLOCK_PAGES, PAGE, hash_pages
+from ckptfs.store.syscalls import Syscalls
+from ckptfs.store.volume import LocalVolume
 
 pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
 
@@ -156,3 +161,52 @@ def test_the_worker_ends_with_its_store():
     worker.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)
+
+
+def _ring_bytes():
+    """Return how much of the rings' memory this process has touched."""
+    lines = Path("/proc/self/smaps").read_text().splitlines()
+    touched, is_ours = 0, False
+    for line in lines:
+        name, *rest = line.split()
+        if not name.endswith(":"):
+            is_ours = any("memfd:ckptfs-hash" in word for word in rest)
+        elif is_ours and name == "Rss:":
+            touched += int(rest[0]) * 1024
+    return touched
+
+
+def test_room_is_touched_before_the_first_byte_comes_and_only_as_much_as_is_expected():
+    worker = HashWorker()
+    before = _ring_bytes()
+    hashing, book, data = RingHashing(worker, SEED), Book(), noise(3 * BLOCK + 5)
+    hashing.warm(3 * BLOCK)
+    assert 3 * BLOCK <= _ring_bytes() - before < 4 * BLOCK
+    stream = hashing.begin()
+    feed(hashing, stream, data, book)
+    hashing.warm(1 << 40)  # with blocks in its slots, which stay as they are
+    assert _ring_bytes() - before >= SLOTS * BLOCK
+    assert hashing.end(stream) == blake3.blake3(data).digest()
+    assert [block for block, _, _ in book.blocks] == [
+        answer(data[at : at + BLOCK])[0] for at in range(0, len(data), BLOCK)
+    ]
+    worker.close()
+
+
+def test_buffers_of_a_pack_are_made_once_and_no_more_than_are_needed(monkeypatch):
+    made = []
+    monkeypatch.setattr(packs, "Piece", lambda: made.append(Piece()) or made[-1])
+    few, many = (
+        packs.PackSet(
+            LocalVolume(Path("/nowhere"), Syscalls()), Syscalls(), b"s" * 16, *[print] * 2
+        )
+        for _ in range(2)
+    )
+    few.make_pieces(packs.PIECE + 1)
+    assert len(made) == 2
+    few.room(1)
+    assert len(made) == 2  # taken, not made
+    few.make_pieces(packs.PIECE)
+    assert len(made) == 2
+    many.make_pieces(1 << 40)
+    assert len(made) == 2 + packs.BUFFERS
