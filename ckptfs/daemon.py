@@ -21,11 +21,13 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Final, cast
 
 import trio
 
+from .coordinator.lost_heads import is_named
 from .coordinator.service import Coordinator, make_parts
 from .doctor.gate import require
 from .errors import CannotRun, CkptfsError
@@ -126,6 +128,7 @@ async def _serve_store(settings: Settings, store: LocalStore, agents: trio.Nurse
         sweeper=sweep,
         copies=store.copies,
     )
+    store.trash.is_named = partial(is_named, parts)
     service = Coordinator(parts)
     try:
         await service.recover()

@@ -78,6 +78,12 @@ def versions(db: Connection) -> set[tuple[JobId, Version]]:
     return {(JobId(str(job)), Version(int(version or 0))) for job, version in rows}
 
 
+def is_named(db: Connection, job: JobId, version: Version) -> bool:
+    """Whether the index names a version."""
+    found = db.rows("SELECT 1 FROM versions WHERE job = ? AND version = ?", (job, version))
+    return bool(found)
+
+
 def remove_version(db: Connection, job: JobId, version: Version) -> None:
     """Forget one version.  May be repeated."""
     remove_versions(db, [(job, version)])

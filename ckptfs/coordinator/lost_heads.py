@@ -38,15 +38,15 @@ def find_lost(parts: Parts) -> None:
         # of a job that is gone, or put away, a row says nothing
         gone = {key for key in rows - heads if key[0] in parts.registry.jobs}
         removed = {key for key in gone if key in _trashed(parts, key[0])}
-        catalog_jobs.remove_versions(parts.db, removed)
+        parts.copies.expect(gone - removed)
+        parts.registry.stale_rows |= gone - set(parts.copies.lost())
+        strike_rows(parts)
         for job in parts.registry.jobs.keys() - catalog_jobs.names(parts.db):
             parts.registry.index(parts.registry.jobs[job])
         catalog_jobs.save_versions(parts.db, _readable(parts, sorted(heads - rows)))
-    except CkptfsError as error:
+    except (CkptfsError, OSError) as error:
         log.error("the catalog cannot be held against the heads: %s", error)
         parts.troubles.append(f"the catalog cannot be held against the heads: {error}")
-        return
-    parts.copies.expect(gone - removed)
     for job, version in parts.copies.lost():
         log.error("the head of version %d of %s is missing", version, job)
         sentence = f"version {version} cannot be seen: {lost_sentence([(job, version)])}"
@@ -78,6 +78,15 @@ def take_in(parts: Parts, before: Sequence[tuple[JobId, Version]]) -> list[tuple
         parts.registry.changed(job_id, version)
         parts.registry.changed(job_id)
     return back
+
+
+def is_named(parts: Parts, job: JobId, version: Version) -> bool:
+    """Whether the catalog may still name a version; in doubt it does."""
+    try:
+        return catalog_jobs.is_named(parts.db, job, version)
+    except CkptfsError as error:
+        log.error("it is not known whether the catalog names %s %d: %s", job, version, error)
+        return True
 
 
 def strike_later(parts: Parts, job: JobId, version: Version) -> None:

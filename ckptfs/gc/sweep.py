@@ -15,12 +15,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import trio
 
 from ..errors import CkptfsError, TryAgain
 from ..store.copies import Copies
+from ..store.copies_plan import Key
 from ..store.garbage import Garbage
 from ..store.roots import Condemned, Item, Live, Roots
 from ..store.trash import Trashed
@@ -31,6 +33,7 @@ from .sweep_packs import PackSweep
 
 log = logging.getLogger(__name__)
 GRACE_S = 5.0  # between setting aside and unlinking
+STAYS = "stays, as there is no room to note that it went"
 BATCH = 64  # objects set aside at once: 64 renames and some fsyncs
 EARLY_ROUNDS = 4  # in which the trash of a disk that is nearly full goes
 TRIES = 3  # a version that is removed while it is marked makes the mark start over
@@ -124,6 +127,8 @@ class Sweep:
     ) -> None:
         self._check_clock()
         self._garbage.tidy()
+        if self._told(self._garbage.trash.dropped()):
+            self._garbage.trash.forget_names()
         going = [(entry, reason) for entry, reason in self._trash(empty_trash) if reason]
         early = [entry for entry, reason in going if reason == NEARLY_FULL] if self._room else []
         free_bytes = self._room()[0] if self._room else 0
@@ -164,17 +169,23 @@ class Sweep:
         """Drop heads of the trash, then take away what nobody needs."""
         # every doubt comes up before the first head goes
         await self._find(without={entry.path for entry, _ in going})
-        if self._copies:
-            self._copies.remember([entry for entry, _ in going])
+        told = self._told([(entry.job, entry.version) for entry, _ in going])
+        trash = self._garbage.trash
         for entry, reason in going:
-            await trio.to_thread.run_sync(self._garbage.trash.drop, entry)  # two syncs each
-            log.info("%s %d goes: %s", entry.job, entry.version, reason)
+            keep_name = not told or trash.is_named(entry.job, entry.version)
+            drop = partial(trash.drop, entry, keep_name=keep_name)
+            gone = await trio.to_thread.run_sync(drop)  # two syncs each
+            log.info("%s %d %s: %s", entry.job, entry.version, "goes" if gone else STAYS, reason)
         if going:
             self._garbage.trash.tidy()
         found = await self._find()
         if found.dead:
             await self._set_aside(found, report, tell)
         await self._unlink(report)
+
+    def _told(self, going: Collection[Key]) -> bool:
+        """Whether it is on record for the volumes that these versions go for good."""
+        return not (going and self._copies) or self._copies.remember(going)
 
     def _is_ample(self, free_bytes: int) -> bool:
         """Whether enough is free; *free_bytes* by our own count, for a disk may be slow to tell."""

@@ -8,7 +8,7 @@ that is removed leaves the inventory first, so at worst it is made again.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 import trio
@@ -20,7 +20,6 @@ from ..store.copies_plan import Key, Piece
 from ..store.copy_volume import Listing, split_head
 from ..store.garbage import Garbage
 from ..store.roots import Roots
-from ..store.trash import Trashed
 
 log = logging.getLogger(__name__)
 TRIES = 3  # as in the store's own sweep
@@ -46,17 +45,18 @@ class CopySweep:
     ) -> None:
         self._garbage, self._copies, self._sentence = garbage, copies, sentence
 
-    def remember(self, going: list[Trashed]) -> None:
+    def remember(self, going: Collection[Key]) -> bool:
         """Note, durably, which versions are about to go: their copies may go too, then.
 
-        On a full disk nothing is noted, and their copies stay.
+        False on a full disk: nothing is noted, and their copies stay until it is.
         """
-        if not (going and self._copies.rows()):
-            return
-        try:
-            self._copies.gone.add((entry.job, entry.version) for entry in going)
-        except OSError as error:
-            log.warning("copies of %d removed versions stay on volumes: %s", len(going), error)
+        if going and self._copies.rows():
+            try:
+                self._copies.gone.add(going)
+            except OSError as error:
+                log.warning("copies of %d removed versions stay for now: %s", len(going), error)
+                return False
+        return True
 
     async def run(self) -> CopiesReport:
         """Clean every volume.  Raises nothing for a volume in doubt."""

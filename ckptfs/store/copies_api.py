@@ -59,9 +59,10 @@ class CopiesPort(Protocol):
         ...
 
     def expect(self, keys: Iterable[Key]) -> None:
-        """Be told of versions that nobody removed and whose heads are lost.
+        """Be told of versions with neither a head nor a place in the trash.
 
-        Nothing is collected until each is back; volumes are asked for them in each round.
+        Those that did not go for good are lost: nothing is collected until each is back, and
+        volumes are asked for them in each round.  Raises OSError.
         """
         ...
 

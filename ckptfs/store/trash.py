@@ -2,6 +2,7 @@
 
     trash/<expiry>/<job>@<version>     the head; <expiry> in seconds since the epoch
     trash/<expiry>.<job>@<version>     the same, where the disk had no room for a directory
+    trash/gone.<job>@<version>         gone for good, and not everybody knows: see `dropped`
 
 Everything such a head refers to stays until the head itself is dropped.
 """
@@ -9,7 +10,7 @@ Everything such a head refers to stays until the head itself is dropped.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from ..ids import JobId, Version, parse_job_id, parse_version
 from ..model import Head
 from . import layout
 from .copies_plan import PieceKind
+from .dropped import dropped_path, dropped_versions, forget_names, is_dropped
 from .heads import HEAD_MAX
 from .manifest import Manifest
 from .packs import failure_of
 from .superblock import Superblock
-from .syscalls import Syscalls
+from .syscalls import Syscalls, is_full
 from .versions import Versions
 from .volume import LocalVolume
 
@@ -43,7 +45,9 @@ class Trash:
     def __init__(
         self, block: Superblock, calls: Syscalls, *, volume: LocalVolume, versions: Versions
     ) -> None:
-        self._directory = block.directory / layout.TRASH
+        self._store, self._directory = block.directory, block.directory / layout.TRASH
+        # whether the catalog still names a version; set by who has one
+        self.is_named: Callable[[JobId, Version], bool] = lambda _job, _version: False
         self._calls, self._volume, self._versions = calls, volume, versions
 
     def entries(self) -> Iterator[Trashed]:
@@ -55,7 +59,7 @@ class Trash:
             if entry.is_dir(follow_symlinks=False):
                 for inner in self._calls.scan(path):
                     yield _parse(entry.name, inner.name, Path(inner.path))
-            else:
+            elif not is_dropped(entry.name):
                 expiry, _, name = entry.name.partition(".")
                 yield _parse(expiry, name, path)
 
@@ -67,14 +71,36 @@ class Trash:
             raise failure_of(error) from error
         return sorted(found, key=lambda entry: entry.version)
 
-    def drop(self, entry: Trashed) -> None:
-        """Forget a removed version for good, durably.  May be repeated.  Any thread.
+    def drop(self, entry: Trashed, *, keep_name: bool = False) -> bool:
+        """Forget a removed version for good, durably; False: it stays.  Any thread.
 
+        *keep_name*: until everybody knows of it.  It stays when there is no room for that.
         Its directory stays, for `tidy`: somebody may be about to remove a version into it.
         Raises OSError.
         """
-        self._calls.unlink(entry.path)
+        if keep_name:
+            try:
+                self._calls.rename(
+                    entry.path, dropped_path(self._store, (entry.job, entry.version))
+                )
+            except OSError as error:
+                if not is_full(error):
+                    raise
+                return False
+            self._calls.fsync_directory(self._directory)
+        else:
+            self._calls.unlink(entry.path)
         self._calls.fsync_directory(entry.path.parent)
+        return True
+
+    def dropped(self) -> list[tuple[JobId, Version]]:
+        """Return the versions that went for good and whose names are kept.  Raises OSError."""
+        return sorted(dropped_versions(self._store, self._calls))
+
+    def forget_names(self) -> None:
+        """Let the names go that the catalog does not know any more.  Raises OSError."""
+        known = [key for key in self.dropped() if not self.is_named(*key)]
+        forget_names(self._store, self._calls, known)
 
     def tidy(self) -> None:
         """Remove directories that are empty by now.  Raises OSError."""

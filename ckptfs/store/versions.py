@@ -21,6 +21,7 @@ from . import layout
 from .accounts import Accounts
 from .copies_plan import PieceKind
 from .dedup import sort_places
+from .dropped import dropped_versions
 from .head_index import HeadIndex
 from .heads import HEAD_MAX, decode_head
 from .index import PACK_PAGES
@@ -98,9 +99,11 @@ class Versions:
     def expect(self, keys: Iterable[tuple[JobId, Version]]) -> None:
         """Be told of versions that are neither here nor in the trash: their heads are lost.
 
-        Until each is back nothing is collected: what it refers to is not known.
+        But for those known to have gone for good (`dropped`).  Until each is back nothing is
+        collected: what it refers to is not known.  Raises OSError.
         """
-        self.lost |= {key for key in keys if not self.is_present(key)}
+        gone = set(dropped_versions(self._directory, self._calls))
+        self.lost |= {key for key in keys if not self.is_present(key)} - gone
 
     def check_none_lost(self) -> None:
         """Raise Corrupt while a head is lost."""

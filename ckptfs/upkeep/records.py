@@ -63,10 +63,10 @@ def lost_sentence(job: JobId, version: Version) -> str:
 
 
 def removed_versions(block: Superblock, calls: Syscalls, versions: Versions) -> set[Key]:
-    """Return the versions in the trash.  Raises Corrupt, OSError."""
+    """Return the versions in the trash, or gone for good.  Raises Corrupt, OSError."""
     volume = LocalVolume(block.directory, calls)
     trash = Trash(block, calls, volume=volume, versions=versions)
-    return {(entry.job, entry.version) for entry in trash.entries()}
+    return {(entry.job, entry.version) for entry in trash.entries()} | set(trash.dropped())
 
 
 def compare(

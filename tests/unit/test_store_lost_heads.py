@@ -19,7 +19,7 @@ from ckptfs.store.store import open_store
 from ckptfs.upkeep.check import check_all
 from ckptfs.upkeep.repair import repair
 from tests.copies_kit import DATA, World
-from tests.store_kit import JOB, load
+from tests.store_kit import JOB, FaultyCalls, full, load
 from tests.unit.test_catalog_records import RECORD
 
 pytestmark = pytest.mark.slow  # much hashing: left out of the fast part
@@ -215,3 +215,70 @@ def test_a_trash_that_cannot_be_listed_means_that_nothing_is_forgotten(tmp_path)
     strange.unlink()
     assert mend(tmp_path / "store").fixed[-1] == "made the catalog again: 1 jobs"
     assert rows(world) == {(JOB, 1)}
+
+
+# -- removed for good, and not everybody could be told ---------------------------
+
+
+def names_kept(world):
+    return [path.name for path in (world.directory / "store" / "trash").glob("gone.*")]
+
+
+def test_a_version_that_went_on_a_full_disk_before_a_kill_is_not_missed(tmp_path):
+    """Its row could not be struck, the collector dropped its head, and that service is no more."""
+    world = made(tmp_path)
+    db = Connection(tmp_path / "store" / "catalog.db")
+
+    def opened():
+        store = reopened(world)
+        store.trash.is_named = lambda job, version: catalog_jobs.is_named(db, job, version)
+        return store
+
+    store = opened()
+    store.remove(*LOST)
+    assert trio.run(collect, store).objects > 0
+    assert not list(store.trashed(JOB))
+    store.close()
+    assert rows(world) == {(JOB, 1), LOST}
+    wrong, _ = check_all(tmp_path / "store", no_progress)
+    assert wrong == [f"the catalog names version 2 of {JOB}, which is gone"]
+    store = opened()
+    store.copies.expect([LOST])
+    assert store.copies.lost() == []
+    assert trio.run(collect, store).doubt == ""
+    assert names_kept(world) == [f"gone.{JOB}@2"]  # until the catalog has forgotten it
+    catalog_jobs.remove_versions(db, [LOST])
+    trio.run(collect, store)
+    assert names_kept(world) == []
+    store.close()
+    db.close()
+
+
+def test_copies_of_a_version_that_went_on_a_full_disk_go_once_that_can_be_noted(tmp_path):
+    world = made(tmp_path, "b")
+    calls = FaultyCalls()
+    calls.fail_when = lambda name, what: (
+        full() if name == "create" and "gone.json" in what else None
+    )
+    held = tmp_path / "b" / "heads" / JOB / "2"
+    db = Connection(tmp_path / "store" / "catalog.db")
+    catalog_jobs.remove_versions(db, [LOST])
+    db.close()
+
+    async def main():
+        world.store = open_store(tmp_path / "store", create=False, calls=calls)
+        await world.round(2)
+        world.store.remove(*LOST)
+        await collect(world.store)
+        assert not list(world.store.trashed(JOB))
+        assert held.exists()
+        assert names_kept(world) == [f"gone.{JOB}@2"]
+        world.store.close()  # and another service goes on with it, when there is room
+        reopened(world)
+        await world.round(2)
+        await collect(world.store)
+        assert not held.exists()
+        assert names_kept(world) == []
+
+    trio.run(main)
+    world.store.close()
