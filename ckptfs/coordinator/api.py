@@ -114,6 +114,10 @@ class Job:
     logs_shown_as: JobId | None = None  # whose log paths its images name, when not its own
     changed_ns: int = 0
     removed: bool = False
+    # images that a restart under way reads from end to end, each byte once
+    read_through: set[tuple[Version, UnitName]] = field(
+        default_factory=set[tuple[Version, UnitName]]
+    )
 
     @property
     def state_text(self) -> str:

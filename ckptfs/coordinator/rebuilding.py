@@ -5,8 +5,9 @@ What is decided is in `restart`; here is what is done.
 
 from __future__ import annotations
 
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Generator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -175,7 +176,8 @@ class Rebuilding:
             lazy=self.request.lazy,
             proved=self.proof.passed,
         )
-        port = await self.proof.guard(rebuild)
+        with self._reading_through(unit):
+            port = await self.proof.guard(rebuild)
         if port is None:
             return
         self.ports[unit] = port
@@ -183,6 +185,21 @@ class Rebuilding:
         status = self.job.units[unit]
         status.pid, status.state = port.pid, "frozen"
         self.parts.registry.changed(self.job.id)
+
+    @contextlib.contextmanager
+    def _reading_through(self, unit: UnitName) -> Generator[None]:
+        """Say so while the image of a unit is read in one go.
+
+        A lazy restart reads pages as they are touched, and of several processes those that a child
+        may share with its parent are read one by one, to be compared.
+        """
+        images, image = self.parts.registry.get(self.source).read_through, (self.version, unit)
+        if not self.request.lazy and len(self.facts[unit].pids) == 1:
+            images.add(image)
+        try:
+            yield
+        finally:
+            images.discard(image)
 
     async def prove(self, _service: UnitName) -> None:
         """Wait until everything is known to be whole.  Raises Corrupt, naming file and block."""

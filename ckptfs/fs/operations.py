@@ -30,8 +30,8 @@ from ..model import Caller
 from .attributes import entry_attributes
 from .boundary import fuse_handler
 from .changes import Changes
-from .handles import OpenControl
-from .images import have_head
+from .handles import OpenControl, Opened
+from .images import OpenImage, have_head
 from .nodes import DIRECTORIES, Kind, Node
 from .opening import Opening
 from .parts import Parts
@@ -201,7 +201,7 @@ class CkptfsOperations(pyfuse3.Operations):
         opened = await self._opening.open(
             node, caller, writable=writable, truncate=bool(flags & os.O_TRUNC)
         )
-        return _file_info(self._handles.add(opened), node)
+        return file_info(self._handles.add(opened), node, opened)
 
     @fuse_handler
     async def create(
@@ -216,7 +216,7 @@ class CkptfsOperations(pyfuse3.Operations):
         parent = self._inodes.node(parent_inode)
         node = self._changes.create(parent, _name(name), mode, _caller(ctx))
         opened = await self._opening.open(node, _caller(ctx), writable=True, truncate=False)
-        return _file_info(self._handles.add(opened), node), self._looked_up(node)
+        return file_info(self._handles.add(opened), node, opened), self._looked_up(node)
 
     @fuse_handler
     async def read(self, fh: FileHandleT, off: int, size: int) -> bytes:
@@ -343,7 +343,8 @@ class CkptfsOperations(pyfuse3.Operations):
         raise Forbidden("extended attributes are read-only")
 
 
-def _file_info(handle: int, node: Node) -> FileInfo:
+def file_info(handle: int, node: Node, opened: Opened) -> FileInfo:
     """Sealed bytes may stay in the page cache; all else is asked for anew."""
     is_sealed = node.kind in {Kind.IMAGE, Kind.SUMS}
-    return FileInfo(fh=FileHandleT(handle), direct_io=not is_sealed, keep_cache=is_sealed)
+    direct = not is_sealed or (isinstance(opened, OpenImage) and opened.straight)
+    return FileInfo(fh=FileHandleT(handle), direct_io=direct, keep_cache=is_sealed)

@@ -7,15 +7,19 @@ Two threads: BLAKE3 and pread release the GIL (1.0 GiB in the page cache: 0.24 s
 with one, 0.18 s with two).  Where it is not there a third has the kernel read
 ahead of them (five packs, disk of 0.7 GB/s: 1.2 s instead of 2.6 s).
 
-The pass goes from the end to the beginning and leaves out what readers have had
-loaded since it began: who reads the version meanwhile comes from the other side.
+What readers have had loaded since the pass began is proved by that, and left out.
+As long as they have blocks loaded fast, the pass waits: a checkpointer reads all of
+the version, and to prove blocks before it comes by only takes its CPUs away (1 GiB,
+the mount's cache empty: restart in 1.05 to 1.26 s instead of 1.26 to 1.84).
 """
 
 from __future__ import annotations
 
-import itertools
 import threading
-from collections.abc import Callable, Container, Sequence
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from collections.abc import Set as AbstractSet
 from concurrent.futures import ThreadPoolExecutor
 
 from ..errors import Corrupt
@@ -27,6 +31,30 @@ from .pages import block_count
 from .verification import find_mismatches
 
 THREADS = 2
+LOOK_S = 0.01
+FAST_BLOCKS_S = 300  # 0.3 GB/s: slower readers wait for something else than the CPU
+
+
+class Pace:
+    """Whether readers get on so fast that they are best left alone.  Any thread."""
+
+    def __init__(
+        self, noted: AbstractSet[tuple[int, int]], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._noted, self._clock = noted, clock
+        self._lock = threading.Lock()
+        self._count, self._looked_s, self._is_fast = len(noted), clock(), False
+
+    @property
+    def is_fast(self) -> bool:
+        """Looked at anew every `LOOK_S`."""
+        with self._lock:
+            past_s = self._clock() - self._looked_s
+            if past_s >= LOOK_S:
+                count = len(self._noted)
+                self._is_fast = count - self._count >= FAST_BLOCKS_S * past_s
+                self._count, self._looked_s = count, self._looked_s + past_s
+            return self._is_fast
 
 
 class Proof:
@@ -40,15 +68,17 @@ class Proof:
         *,
         progress: Callable[[float], None],
         suspect: Callable[[str], None],
-        noted: Container[tuple[int, int]],
+        noted: AbstractSet[tuple[int, int]],
+        pace: Pace | None = None,
     ) -> None:
         self._head, self._manifest, self._loader = head, manifest, loader
         self._progress, self._suspect, self._noted = progress, suspect, noted
-        self._blocks: list[tuple[int, int]] = []  # file, block; in the order of the files
+        self._pace = pace or Pace(noted)
+        self._blocks: deque[tuple[int, int]] = deque()  # file, block; in the order of the files
         self._total = 1
         self._lock = threading.Lock()
         self._done = 0
-        self._stop = False
+        self._stop = threading.Event()
         self.found: list[Damage] = []
 
     def run(self, check: Callable[[], None], *, up_to_bytes: int) -> list[Damage]:
@@ -69,35 +99,36 @@ class Proof:
                 for other in others:
                     other.result()
             finally:
-                self._stop = True
+                self._stop.set()
         self.found.sort(key=lambda damage: (damage.unit, damage.name, damage.block))
         return self.found
 
-    def _in_order(self, up_to_bytes: int) -> list[tuple[int, int]]:
-        return [
+    def _in_order(self, up_to_bytes: int) -> deque[tuple[int, int]]:
+        return deque(
             (index, block)
             for index, entry in enumerate(self._head.files)
             if entry.size_bytes <= up_to_bytes
             for block in range(block_count(entry.size_bytes))
-        ]
+        )
 
     def _prime(self, blocks: Sequence[tuple[int, int]]) -> None:
-        """Have the kernel read from both ends; it holds up who asks for more than the disk does."""
-        pairs = zip(reversed(blocks), blocks, strict=True)
-        for pair in itertools.islice(pairs, (len(blocks) + 1) // 2):
-            for index, block in pair:
-                if self._stop:
-                    return
-                try:
-                    self._loader.prime(self._manifest, self._manifest.files[index], block)
-                except (Corrupt, OSError):
-                    return  # found, and said, by who reads it
+        """Have the kernel read; it holds up who asks for more than the disk does."""
+        for index, block in blocks:
+            if self._stop.is_set():
+                return
+            try:
+                self._loader.prime(self._manifest, self._manifest.files[index], block)
+            except (Corrupt, OSError):
+                return  # found, and said, by who reads it
 
     def _work(self, check: Callable[[], None]) -> None:
-        while not self._stop:
+        while not self._stop.is_set():
             check()
+            if self._pace.is_fast:
+                self._stop.wait(LOOK_S)
+                continue
             with self._lock:
-                here = self._blocks.pop() if self._blocks else None
+                here = self._blocks.popleft() if self._blocks else None
             if here is None:
                 return
             if here not in self._noted:

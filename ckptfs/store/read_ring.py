@@ -92,9 +92,13 @@ class ReadRing:
         words = np.array(numbers, dtype="<u4").tobytes() + places.astype("<u4").tobytes()
         return asked.block if worker.ask(asked, len(numbers), words, packs) else None
 
+    def begin(self) -> None:
+        """Start a worker if there is none."""
+        self._ready_worker()
+
     async def ready(self) -> bool:
         """Start a worker if there is none, return when it takes requests: False when it cannot."""
-        self._ready_worker()
+        self.begin()
         worker = self._worker
         if worker is None or worker.is_gone:
             return False

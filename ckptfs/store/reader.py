@@ -10,7 +10,8 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Container, Generator
+from collections.abc import Callable, Generator
+from collections.abc import Set as AbstractSet
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
@@ -54,8 +55,13 @@ class BlockCache:
         self._blocks.move_to_end(key)
         return future
 
+    def expect(self) -> None:
+        """Have the process that reads started: it is wanted soon, and takes 60 ms."""
+        if self._ring is not None:
+            self._ring.begin()
+
     @contextlib.contextmanager
-    def noting(self, manifest_id: str) -> Generator[Container[tuple[int, int]]]:
+    def noting(self, manifest_id: str) -> Generator[AbstractSet[tuple[int, int]]]:
         """Note which (file, block) are loaded and proved for readers from now on.  Any thread."""
         noted: set[tuple[int, int]] = set()
         with self._lock:

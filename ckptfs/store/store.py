@@ -130,7 +130,7 @@ class LocalStore:
         )
         self._cache = BlockCache(self._loader, ReadRing(self._packs) if hash_worker else None)
         self._readers: Counter[tuple[JobId, Version]] = Counter()
-        self._verifier = Verifier(self._versions, self._loader, self._damage, self._cache.noting)
+        self._verifier = Verifier(self._versions, self._loader, self._damage, self._cache)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
         space = self._writers.space
         self.summaries = Summaries(self._versions, self._volume)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Container
-from contextlib import AbstractContextManager
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import trio
@@ -16,12 +16,12 @@ from .api import Damage
 from .blocks import BlockLoader
 from .damage import DamageBook
 from .manifest import Manifest
+from .pages import BLOCK
 from .proving import Proof
+from .reader import BlockCache
 from .verification import verify_files
 from .versions import Versions
 
-# a manifest's id → while it is open, the (file, block) that were proved for readers
-Noting = Callable[[str], AbstractContextManager[Container[tuple[int, int]]]]
 VERIFIERS = 1  # verifications and sums at the same time: each takes a core
 
 
@@ -33,10 +33,10 @@ class Verifier:
     """The passes of one store.  Trio thread but for the passes themselves."""
 
     def __init__(
-        self, versions: Versions, loader: BlockLoader, damage: DamageBook, noting: Noting
+        self, versions: Versions, loader: BlockLoader, damage: DamageBook, readers: BlockCache
     ) -> None:
         self._versions, self._loader, self._damage = versions, loader, damage
-        self._noting = noting
+        self._readers = readers
         self._progress: dict[tuple[JobId, Version], float] = {}
         self.turns = trio.CapacityLimiter(VERIFIERS)
 
@@ -58,6 +58,10 @@ class Verifier:
 
     async def prove(self, job: JobId, version: Version, *, up_to_bytes: int) -> list[Damage]:
         """Prove the files up to this size (0: all) as readers get them, without a turn."""
+        with suppress(Corrupt):
+            head = self._versions.head(job, version)
+            if any(entry.size_bytes > BLOCK for entry in head.files):
+                self._readers.expect()  # what is proved is about to be read
         work = partial(self._as_read, up_to_bytes=up_to_bytes or sys.maxsize)
         return await self._shown(job, version, work)
 
@@ -103,7 +107,7 @@ class Verifier:
     ) -> list[Damage]:
         def run(head: Head, manifest: Manifest) -> list[Damage]:
             suspect = partial(self._suspect, job, version)
-            with self._noting(manifest.manifest_id) as noted:
+            with self._readers.noting(manifest.manifest_id) as noted:
                 proof = Proof(
                     head,
                     manifest,

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import trio
 import trio.testing
 
+from ckptfs.coordinator import restarting
 from ckptfs.coordinator.api import RestartRequest
+from ckptfs.coordinator.cpx import parse_unit
 from ckptfs.coordinator.rebuilding import PROVED_FIRST_BYTES
 from ckptfs.errors import CheckpointerFailed, Corrupt
 from ckptfs.model import JobState
@@ -89,6 +93,30 @@ def test_damage_found_after_the_rebuild_kills_what_was_rebuilt(tmp_path, way):
             assert not w.node.proofs[0].is_set()
             assert (job.state, str(job.exit)) == (JobState.DONE, "signal 9")
             w.check_nothing_left(job)
+
+    play(main)
+
+
+@pytest.mark.parametrize(("lazy", "pids", "expected"), [(0, 1, 1), (0, 2, 0), (1, 1, 0)])
+def test_an_image_is_read_through_while_one_process_is_rebuilt_from_it(
+    tmp_path, monkeypatch, lazy, pids, expected
+):
+    def facts(*document):
+        return replace(parse_unit(*document), pids=tuple(range(1000, 1000 + pids)))
+
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.kill(job)
+            w.node.rebuild_held = trio.Event()
+            monkeypatch.setattr(restarting, "parse_unit", facts)
+            await w.service.request_restart(job.id, OWNER, RestartRequest(1, lazy=bool(lazy)))
+            await trio.testing.wait_all_tasks_blocked()
+            assert job.read_through == ({(1, UNIT)} if expected else set())
+            w.node.rebuild_held.set()
+            assert str(await w.restarted(job)) == "1 running"
+            assert job.read_through == set()
 
     play(main)
 

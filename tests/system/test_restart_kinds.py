@@ -6,18 +6,21 @@ import errno
 import os
 import shutil
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from ckptfs.doctor.checks import CAP_SYS_RESOURCE
 from ckptfs.doctor.machine import Machine
+from ckptfs.fs.images import STRAIGHT_BYTES
 from ckptfs.jobs.jsdl_render import JobDescription
 from ckptfs.node.oom import SPARED
 from tests.programs.oracles import complaints, last_step
 from tests.programs.table import PYTHON
 
 from .installation import OWNER, Installation, RunningJob, eventually, refused_control
+from .test_storage_faults import UNIT, random_memory
 from .watch import UnitWatch, catch, end_process, task_states
 
 pytestmark = [pytest.mark.fuse, pytest.mark.criu, pytest.mark.slow]
@@ -77,6 +80,27 @@ def test_the_oom_killer_spares_the_supervisor_and_not_the_job(job):
     may_lower = Machine().has_capability(CAP_SYS_RESOURCE)
     spared = f"{SPARED}\n" if may_lower else inherited
     assert score(UnitWatch.of(job.root_pid()).supervisor) == spared
+
+
+def cached_bytes(path: Path) -> int:
+    """Return how much of a file is in the kernel's page cache."""
+    words = ["fincore", "--bytes", "--noheadings", "--output", "RES", "--", str(path)]
+    return int(subprocess.run(words, check=True, capture_output=True, text=True).stdout)
+
+
+def test_a_restart_leaves_no_second_copy_of_the_memory_in_the_page_cache(installation):
+    job = random_memory(installation, 32)
+    version = job.checkpoint()
+    job.kill()
+    job.write("restart", str(version))
+    job.wait_restarted()
+    images = (job.path / str(version) / UNIT).glob("pages-*.img")
+    memory = max(images, key=lambda path: path.stat().st_size)
+    assert cached_bytes(memory) == 0
+    size = len(memory.read_bytes())
+    assert size > STRAIGHT_BYTES
+    assert cached_bytes(memory) >= size
+    job.write("kill", "1")
 
 
 def test_an_older_version_than_the_running_job_is_busy(job):

@@ -14,19 +14,17 @@ import pytest
 import trio
 
 from ckptfs.errors import Corrupt
-from ckptfs.model import FileEntry
 from ckptfs.store.blocks import BlockLoader, PackFiles
 from ckptfs.store.index import PACK_PAGES
 from ckptfs.store.manifest import decode_manifest
 from ckptfs.store.pages import block_digest
-from ckptfs.store.proving import Proof
 from ckptfs.store.read_ring import QUEUE, SLOTS, ReadRing
 from ckptfs.store.read_worker import split_runs
 from ckptfs.store.reader import BlockCache, FileReader
 from ckptfs.store.store import open_store
 from ckptfs.store.syscalls import Syscalls
 from ckptfs.store.volume import LocalVolume
-from tests.store_kit import MIB, PAGE, UNIT, dirtied, draft, load, noise, save
+from tests.store_kit import MIB, PAGE, dirtied, load, noise, save
 
 pytestmark = pytest.mark.slow  # starts processes: left out of the fast part
 
@@ -287,6 +285,17 @@ def test_the_service_reads_with_a_worker_that_ends_with_it(tmp_path):
         os.kill(worker, 0)
 
 
+def test_a_worker_is_started_for_readers_to_come(kit):
+    async def main():
+        kit.cache.expect()
+        first = kit.ring.pid
+        assert first is not None
+        kit.cache.expect()
+        assert kit.ring.pid == first
+
+    trio.run(main)
+
+
 def test_what_readers_had_loaded_is_noted_from_then_on(kit):
     async def main():
         reader = kit.reader()
@@ -330,38 +339,3 @@ def test_a_block_is_asked_for_beforehand_unless_it_is_in_the_page_cache(written)
     calls.cached = True
     loader.prime(manifest, manifest.files[0], 0)
     assert calls.wanted == []
-
-
-def test_a_proof_leaves_out_what_was_noted(written):
-    manifest = written[1]
-    file = manifest.files[0]
-    entry = FileEntry(
-        UNIT, file.name, file.size_bytes, file.blake3.hex(), f"{manifest.manifest_id}:0"
-    )
-    head = replace(draft(), files=(entry,))
-
-    def prove(noted):
-        proof = Proof(
-            head,
-            manifest,
-            BlockLoader(Gone()),
-            progress=shares.append,
-            suspect=lambda _: None,
-            noted=noted,
-        )
-        return [damage.block for damage in proof.run(lambda: None, up_to_bytes=1 << 40)]
-
-    shares = []
-    assert prove({(0, block) for block in range(13)} - {(0, 4), (0, 11)}) == [4, 11]
-    assert shares[-1] == 1.0
-    assert prove(set()) == list(range(13))
-
-
-class Gone:
-    """No pack is there."""
-
-    def get(self, pack_id):
-        raise Corrupt("it is not there")
-
-    def drop(self, pack_id):
-        assert pack_id
