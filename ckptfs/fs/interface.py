@@ -263,7 +263,8 @@ VERSION_FILES: dict[str, ControlFile[VersionView]] = table_of(
         "verify",
         0o640,
         "Write `1` to have every byte read and hashed; prints when that was last done, how "
-        "far it is, or what is wrong.",
+        "far it is, or what is wrong. What no reader is given, the padding of a file's last page "
+        "in its pack, is left to the scrub and `ckptfs check`.",
         "$ echo 1 > heat.42/7/ctl/verify\n$ cat heat.42/7/ctl/verify\nok 2026-11-20T11:52:03Z",
         shows.verify,
         verbs.verify,

@@ -7,6 +7,7 @@ volume holds is learnt from its listing, so nothing needs to be remembered over 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 
@@ -44,6 +45,7 @@ from .packs import failure_of
 from .packs_scrub import PacksScrub
 from .superblock import Superblock
 from .syscalls import Syscalls
+from .trash import Trash
 from .versions import Versions
 from .volume import LocalVolume
 
@@ -68,6 +70,8 @@ class Copies:
         self._fleet = Fleet(block, calls)
         self.trouble = self._fleet.trouble
         self.unfinished = False  # whether a round has left something that can be done now
+        local = LocalVolume(block.directory, calls)
+        self._trash = Trash(block, calls, volume=local, versions=versions)
         self._book = NeedsBook(block.directory, versions)
         self._watch = KeyWatch(self._fleet.keys)
         self.locked: frozenset[str] = frozenset()
@@ -107,9 +111,7 @@ class Copies:
             failed=failed,
             broken=self._mender.broken,
         )
-        self._packs_scrub = PacksScrub(
-            LocalVolume(block.directory, calls), prover=prover, damage=damage
-        )
+        self._packs_scrub = PacksScrub(local, prover=prover, damage=damage)
         self._trimmer = Trimmer(prover=prover, volumes=self._by_name, failed=failed)
         self._scrub = CopiesScrub(block.directory, calls, prover=prover, volumes=self._by_name)
         for attached in self._volumes.values():
@@ -316,11 +318,20 @@ class Copies:
         return plan_extra(needs, levels, self._holdings(), self.local_domain, writable, drained)
 
     def _tell_progress(self, needs: Needs, levels: Mapping[JobId, int]) -> None:
-        holdings = self._holdings()
+        holdings, domain = self._holdings(), self.local_domain
+        drained = {name for name, a in self._volumes.items() if a.drains and a.answers}
+        trashed = self._trashed() if drained else {}
         for name, attached in self._volumes.items():
-            attached.progress = ""
-            if attached.drains and attached.answers:
-                attached.progress = drain_text(name, needs, levels, holdings, self.local_domain)
+            if name in drained:
+                attached.progress = drain_text(name, needs, levels, holdings, domain, trashed)
+            else:
+                attached.progress = ""
+
+    def _trashed(self) -> dict[Key, int]:
+        """Return when removed versions expire; where that cannot be told, they are not known."""
+        with contextlib.suppress(OSError, CkptfsError):
+            return {(entry.job, entry.version): entry.expires_s for entry in self._trash.entries()}
+        return {}
 
     def _owner(self, move: Move, needs: Needs) -> str:
         """Return whose key seals a copy; of several, one and always the same."""

@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import trio
 
@@ -102,8 +103,13 @@ def drain_text(
     levels: Mapping[JobId, int],
     holdings: Mapping[str, Holding],
     local_domain: str,
+    trashed: Mapping[Key, int],
 ) -> str:
-    """Return how far the draining of a volume is, for people.  Pure."""
+    """Return how far the draining of a volume is, for people.  Pure.
+
+    *trashed*: removed versions that can be brought back, with when they expire, seconds since the
+    epoch.
+    """
     held = holdings[name].held
     here = {key: pieces for key, pieces in needs.items() if not pieces.isdisjoint(held)}
     waiting = [
@@ -113,13 +119,33 @@ def drain_text(
     ]
     if waiting:
         return f"{len(waiting)} of {len(here)} versions there are to be copied elsewhere first"
-    if any(piece.kind == "heads" and split_head(piece.name) not in needs for piece in held):
-        return "versions there are in the trash or not known here: nothing is removed before them"
+    heads = {split_head(piece.name) for piece in held if piece.kind == "heads"}
+    if others := heads - needs.keys():
+        return _what_holds(others, trashed)
     if here:
         return f"{len(here)} versions are kept elsewhere, and are being removed there"
     if held:
         return f"{len(held)} objects there are of no version: the next collection removes them"
     return f"empty: ckptfs volume rm {name} lets it go"
+
+
+def _what_holds(others: Collection[Key], trashed: Mapping[Key, int]) -> str:
+    """Return why nothing is removed from a volume on which *others* lie, and what ends that."""
+    if unknown := [key for key in others if key not in trashed]:
+        job, version = min(unknown)
+        return (
+            f"{_versions(len(unknown))} there not known to this store, first version {version} of "
+            f"{job}: nothing is removed while they are there; ckptfs volume rm leaves them there"
+        )
+    until = datetime.fromtimestamp(max(trashed[key] for key in others), UTC)
+    return (
+        f"{_versions(len(others))} there in the trash: nothing is removed before that is over, "
+        f"{until:%Y-%m-%dT%H:%M:%SZ} at the latest, or at once with ckptfs gc --empty-trash"
+    )
+
+
+def _versions(count: int) -> str:
+    return "1 version is" if count == 1 else f"{count} versions are"
 
 
 class Trimmer:

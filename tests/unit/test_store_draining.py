@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given, settings
@@ -124,7 +125,10 @@ async def test_versions_in_the_trash_or_unknown_hold_their_copies(world):
     world.copies.set_draining("b", True)
     await world.round(2)
     assert len(world.files("b")) == 8
-    assert progress(world).startswith("versions there are in the trash or not known here")
+    assert progress(world).startswith("1 version is there in the trash: nothing is removed before")
+    [(_, until_s)] = world.store.trashed(JOB)
+    until = datetime.fromtimestamp(until_s, UTC)
+    assert f"{until:%Y-%m-%dT%H:%M:%SZ} at the latest, or at once with" in progress(world)
     await remove(world)  # nothing that is committed needs it
     assert len(world.files("b")) == 8
 
@@ -212,7 +216,7 @@ def test_emptying_never_goes_below_the_level_and_comes_to_an_end(needs, holdings
         assert count_copies(pieces, after, "d1", is_sound=True) >= min(level, before)
     assert plan_moves(needs, levels, after, "d1") == []
     assert plan_extra(needs, levels, after, "d1", list(after), ["a"]) == []
-    text = drain_text("a", needs, levels, after, "d1")
+    text = drain_text("a", needs, levels, after, "d1", {})
     assert ("empty" in text) == (not after["a"].held)
 
 
@@ -220,15 +224,25 @@ def test_the_sentence_says_what_it_waits_for():
     pack, head = Piece("packs", "p"), Piece("heads", "j.1@1")
     needs = {KEYS[0]: frozenset({pack, head})}
 
-    def text(held, elsewhere=frozenset(), level=2):
+    def text(held, elsewhere=frozenset(), level=2, trashed=()):
         holdings = {
             "a": Holding("da", frozenset(held), takes=False, stays=False),
             "b": Holding("db", frozenset(elsewhere), takes=True, stays=True),
         }
-        return drain_text("a", needs, {JOB_1: level}, holdings, "d1")
+        return drain_text("a", needs, {JOB_1: level}, holdings, "d1", dict(trashed))
 
     assert text({pack, head}) == "1 of 1 versions there are to be copied elsewhere first"
     assert text({pack, head}, {pack, head}).startswith("1 versions are kept elsewhere, and")
-    assert text({pack, head, Piece("heads", "j.1@2")}, {pack, head}).startswith("versions there")
+    others = {pack, head, Piece("heads", "j.1@2"), Piece("heads", "j.1@3")}
+    assert text(others, {pack, head}).startswith(
+        "2 versions are there not known to this store, first version 2 of j.1: nothing is"
+    )
+    in_trash = {(JOB_1, Version(2)): 1_800_000_000, (JOB_1, Version(3)): 1_700_000_000}
+    assert text(others, {pack, head}, trashed=in_trash) == (
+        "2 versions are there in the trash: nothing is removed before that is over, "
+        "2027-01-15T08:00:00Z at the latest, or at once with ckptfs gc --empty-trash"
+    )
+    del in_trash[JOB_1, Version(3)]
+    assert text(others, {pack, head}, trashed=in_trash).startswith("1 version is there not known")
     assert text({Piece("packs", "x")}).startswith("1 objects there are of no version")
     assert text({}) == "empty: ckptfs volume rm a lets it go"
