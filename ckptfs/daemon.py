@@ -28,7 +28,8 @@ from typing import Final, cast
 import trio
 
 from .coordinator.lost_heads import is_named
-from .coordinator.service import Coordinator, make_parts
+from .coordinator.parts import make_parts
+from .coordinator.service import Coordinator
 from .doctor.gate import require
 from .errors import CannotRun, CkptfsError
 from .fs.mount import MountOptions, make_room, serve

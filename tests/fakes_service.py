@@ -48,8 +48,9 @@ from ckptfs.model import (
 )
 from ckptfs.node.api import Exit, Process
 from ckptfs.store.accounts import account_of
-from ckptfs.store.api import TRASH_S, Account, Damage, Ingest, IngestFile, Pace, Pause, Usage
+from ckptfs.store.api import TRASH_S, Account, Damage, Pace, Pause, Usage
 from ckptfs.store.copies_api import VolumeStatus
+from ckptfs.store.ingest_api import Ingest, IngestFile
 from ckptfs.translib.api import Availability, Capability
 from tests.fakes_charges import FakeCharges
 

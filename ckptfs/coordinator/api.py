@@ -17,8 +17,9 @@ from ..ids import JobId, UnitName, Version
 from ..model import Caller, Head, Initiator, JobSpec, JobState, Purpose
 from ..model import Protocol as CheckpointProtocol
 from ..node.api import Exit, Process
-from ..store.api import Damage, Ingest, Store, Usage
+from ..store.api import Damage, Store, Usage
 from ..store.copies_api import VolumeStatus
+from ..store.ingest_api import Ingest
 from ..translib.api import Availability
 from .charges import Charges
 from .histogram import Histogram

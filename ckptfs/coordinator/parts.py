@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,8 +12,9 @@ from ..gc.api import Sweeper
 from ..ids import JobId, UnitName, Version
 from ..jobs.directory import JobsDirectory
 from ..node.api import NodePort
-from ..store.api import Ingest, Store
+from ..store.api import Store
 from ..store.copies_api import CopiesPort, NoCopies
+from ..store.ingest_api import Ingest
 from ..translib.api import Availability
 from .background import Background, Bell
 from .registry import Registry
@@ -88,6 +90,38 @@ class Parts:
     def available(self) -> Mapping[str, Availability]:
         """Return what the checkpointers here can do, as of the last probe."""
         return self.availability
+
+
+def make_parts(
+    store: Store,
+    node: NodePort,
+    *,
+    directory: Path,
+    mountpoint: Path,
+    clock_ns: Callable[[], int] = time.time_ns,
+    deadlines: Deadlines | None = None,
+    sweeper: Sweeper | None = None,
+    copies: CopiesPort | None = None,
+) -> Parts:
+    """Return the parts of a service whose jobs are kept in *directory* (the store's).
+
+    Makes ``jobs/``, ``logs/`` and ``catalog.db`` where they are missing.
+    """
+    jobs = JobsDirectory(directory / "jobs", directory / "logs")
+    db = Connection(directory / "catalog.db")
+    return Parts(
+        store=store,
+        node=node,
+        directory=jobs,
+        db=db,
+        registry=Registry(jobs, db, clock_ns),
+        background=Background(),
+        mountpoint=mountpoint,
+        clock_ns=clock_ns,
+        deadlines=deadlines or Deadlines(),
+        sweeper=sweeper,
+        copies=copies or NoCopies(),
+    )
 
 
 def default_translib(parts: Parts) -> str:

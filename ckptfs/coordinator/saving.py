@@ -17,7 +17,7 @@ from ..errors import Busy, CkptfsError, NoSuchProcess, TimedOut
 from ..ids import UnitName, Version
 from ..model import Head, OpenFile, Purpose, UnitFacts
 from ..node.api import Prepared, UnitPort
-from ..store.api import Ingest
+from ..store.ingest_api import Ingest
 from .api import CheckpointRequest, Job
 from .awaiting import COPYING, has_enough, note_reached, sentence, wait_for_copies
 from .cpx import JOB_DOCUMENT, UNIT_DOCUMENT, render_job, render_unit

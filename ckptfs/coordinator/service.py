@@ -8,29 +8,21 @@ from __future__ import annotations
 
 import gc
 import logging
-import os
-import platform
-import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Mapping, Sequence
 
 import trio
 
-from ..catalog.connection import Connection
 from ..errors import CkptfsError
-from ..gc.api import Sweeper
 from ..ids import JobId, Version
-from ..jobs.directory import JobsDirectory
-from ..jobs.resources import Machine
 from ..model import Caller, Head, JobState, Purpose
 from ..model import Protocol as CheckpointProtocol
-from ..node.api import NodePort, Process
-from ..store.api import Damage, Ingest, Store, Usage
-from ..store.copies_api import CopiesPort, NoCopies, VolumeStatus
+from ..node.api import Process
+from ..store.api import Damage, Store, Usage
+from ..store.copies_api import VolumeStatus
+from ..store.ingest_api import Ingest
 from ..translib.api import Availability
 from . import versions
 from .api import CheckpointRequest, Job, RemovedJob, RestartRequest, SignalRequest, Subscriber
-from .background import Background
 from .charges import Charges
 from .charging import Charging
 from .checkpointing import Checkpoints
@@ -39,8 +31,7 @@ from .control import Control
 from .figures import Figures
 from .histogram import Histogram
 from .listing import Listing
-from .parts import Deadlines, Parts
-from .registry import Registry
+from .parts import Parts
 from .removal import Removal
 from .replication import Replication
 from .restarting import Restarts
@@ -52,45 +43,6 @@ from .user_space import UserSpace
 from .watermarks import Watermarks
 
 log = logging.getLogger(__name__)
-
-
-def this_machine(name: str) -> Machine:
-    """Return what jobs can ask of this machine."""
-    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    names = frozenset({name, "localhost"})
-    return Machine(names, platform.machine(), os.cpu_count() or 1, memory_bytes)
-
-
-def make_parts(
-    store: Store,
-    node: NodePort,
-    *,
-    directory: Path,
-    mountpoint: Path,
-    clock_ns: Callable[[], int] = time.time_ns,
-    deadlines: Deadlines | None = None,
-    sweeper: Sweeper | None = None,
-    copies: CopiesPort | None = None,
-) -> Parts:
-    """Return the parts of a service whose jobs are kept in *directory* (the store's).
-
-    Makes ``jobs/``, ``logs/`` and ``catalog.db`` where they are missing.
-    """
-    jobs = JobsDirectory(directory / "jobs", directory / "logs")
-    db = Connection(directory / "catalog.db")
-    return Parts(
-        store=store,
-        node=node,
-        directory=jobs,
-        db=db,
-        registry=Registry(jobs, db, clock_ns),
-        background=Background(),
-        mountpoint=mountpoint,
-        clock_ns=clock_ns,
-        deadlines=deadlines or Deadlines(),
-        sweeper=sweeper,
-        copies=copies or NoCopies(),
-    )
 
 
 class Coordinator:
@@ -113,11 +65,9 @@ class Coordinator:
         self._removal = Removal(parts, self._charging)
         self._collecting = Collecting(parts, parts.sweeper, self._removal.purge)
         self._figures = Figures(parts, scrub=self._scrub, collecting=self._collecting)
-        machine = this_machine(parts.node.name)
         self._submissions = Submissions(
             parts,
             self._supervision,
-            machine,
             self._replication.check_level,
             UserSpace(parts, self._charging),
         )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+import os
+import platform
 from collections.abc import Callable
 
 import trio
@@ -22,6 +24,13 @@ from .user_space import UserSpace
 log = logging.getLogger(__name__)
 
 
+def this_machine(name: str) -> Machine:
+    """Return what jobs can ask of this machine."""
+    memory_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    names = frozenset({name, "localhost"})
+    return Machine(names, platform.machine(), os.cpu_count() or 1, memory_bytes)
+
+
 class Submissions:
     """Starts jobs."""
 
@@ -29,11 +38,11 @@ class Submissions:
         self,
         parts: Parts,
         supervision: Supervision,
-        machine: Machine,
         check_level: Callable[[int], None],
         user_space: UserSpace,
     ) -> None:
-        self._parts, self._supervision, self._machine = parts, supervision, machine
+        self._parts, self._supervision = parts, supervision
+        self._machine = this_machine(parts.node.name)
         self._check_level, self._user_space = check_level, user_space
 
     async def submit(self, caller: Caller, document: bytes) -> JobId:

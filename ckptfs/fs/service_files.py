@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from . import shows, space, verbs
+from . import service_shows, space, verbs
 from .control import ControlFile, table_of
 from .views import ServiceView
 
@@ -13,14 +13,14 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "The program's version, and the number that is raised when a file or key here changes "
         "meaning.",
         "$ cat ctl/version\nckptfs 0.1.0\nabi 1",
-        shows.version,
+        service_shows.version,
     ),
     ControlFile(
         "health",
         0o444,
         "`ok`, or one sentence per trouble with what to do about it.",
         "$ cat ctl/health\nok",
-        shows.health,
+        service_shows.health,
         pollable=True,
     ),
     ControlFile(
@@ -30,14 +30,14 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "as `_`).",
         "$ cat ctl/checkpointers\n"
         "criu available=1 version=4.2.1 capabilities=file_locks,multithread,sockets",
-        shows.checkpointers,
+        service_shows.checkpointers,
     ),
     ControlFile(
         "nodes",
         0o444,
         "The grid nodes: how many job units run there and which checkpointers work.",
         "$ cat ctl/nodes\nn1 state=up units=3 load=0.4 checkpointers=criu",
-        shows.nodes,
+        service_shows.nodes,
         pollable=True,
     ),
     ControlFile(
@@ -48,7 +48,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "$ cp heat.jsdl ctl/spool/\n"
         "$ exec 3<>ctl/submit; echo heat.jsdl >&3; read -u3 job; echo $job\n"
         "heat.42",
-        shows.last_submitted,
+        service_shows.last_submitted,
         verbs.submit,
         usage="echo NAME > submit: start the JSDL document ctl/spool/NAME as a job",
         is_bare_verb=True,
@@ -63,7 +63,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "directory=/var/lib/ckptfs\n"
         "# echo add domain=rack2 /mnt/copies > ctl/volumes\n"
         "# echo copies drain > ctl/volumes",
-        shows.volumes,
+        service_shows.volumes,
         verbs.change_volume,
         pollable=True,
     ),
@@ -75,7 +75,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "# cat ctl/degraded\n"
         "1 (1 version damaged)\n"
         "heat.42/7 damaged (JobUnit_1/pages-1.img, block 17)",
-        shows.degraded,
+        service_shows.degraded,
         verbs.clear_degraded,
         pollable=True,
     ),
@@ -85,7 +85,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "Write `1` to have every version read and proved in the background, those verified "
         "longest ago first, or `stop`.",
         "# echo 1 > ctl/scrub\n# cat ctl/scrub\nrunning 40%",
-        shows.scrub,
+        service_shows.scrub,
         verbs.scrub,
         pollable=True,
         usage="echo 1 > scrub, or: stop",
@@ -97,7 +97,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "`trash=empty` behind it takes removed versions along. A plan that takes longer than 5 s is"
         " ETIMEDOUT and goes on: ask again when this file has ended saying `planning`.",
         "# echo 1 > ctl/gc\n# cat ctl/gc\nidle (freed 41231 bytes)",
-        shows.gc,
+        service_shows.gc,
         verbs.gc,
         pollable=True,
         usage="echo 1 > gc, or: dry, 1 trash=empty",
@@ -110,7 +110,7 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "$ rm -r heat.42; cat ctl/undelete\n"
         "heat.42 versions=6,7 until=2026-11-21T11:52:03Z\n"
         "$ echo heat.42 > ctl/undelete",
-        shows.removed_jobs,
+        service_shows.removed_jobs,
         verbs.undelete_job,
     ),
     ControlFile(
@@ -147,14 +147,14 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         0o444,
         "Space, versions and jobs by state now, then what was counted since the service started.",
         "$ grep stored ctl/stat\nstored_bytes 1073741824",
-        shows.service_stat,
+        service_shows.service_stat,
     ),
     ControlFile(
         "events",
         0o444,
         "Counters that only grow: poll it, then compare to see what happened and how often.",
         "$ cat ctl/events\nsubmitted 3",
-        shows.service_events,
+        service_shows.service_events,
         pollable=True,
     ),
     ControlFile(
@@ -163,6 +163,6 @@ SERVICE_FILES: dict[str, ControlFile[ServiceView]] = table_of(
         "The same figures as OpenMetrics text, for a monitoring system to scrape; besides, a row "
         "per volume, and how long jobs stood still.",
         "$ tail -2 ctl/metrics\nckptfs_submitted_total 3\n# EOF",
-        shows.metrics,
+        service_shows.metrics,
     ),
 )

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from ..coordinator.api import Service
 from ..errors import CkptfsError, Exists, Gone, NotEmpty, NotFound
 from ..ids import JobId, UnitName, Version
-from ..store.api import Ingest, IngestFile
+from ..store.ingest_api import Ingest, IngestFile
 
 SAVED = "files"  # directory for output files kept with the version
 

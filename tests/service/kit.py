@@ -11,8 +11,8 @@ import trio
 import trio.testing
 
 from ckptfs.coordinator.api import CheckpointRequest, Job, Outcome, RestartRequest
-from ckptfs.coordinator.parts import Deadlines, Parts
-from ckptfs.coordinator.service import Coordinator, make_parts
+from ckptfs.coordinator.parts import Deadlines, Parts, make_parts
+from ckptfs.coordinator.service import Coordinator
 from ckptfs.errors import CkptfsError
 from ckptfs.gc.api import Sweeper
 from ckptfs.ids import JobId, Version, unit_name

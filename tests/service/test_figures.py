@@ -5,7 +5,7 @@ from __future__ import annotations
 import trio
 from prometheus_client.openmetrics.parser import text_string_to_metric_families
 
-from ckptfs.fs import shows
+from ckptfs.fs import service_shows
 from ckptfs.fs.views import Recollection, ServiceView, Surroundings
 from ckptfs.gc.api import Report
 from tests.service.kit import OWNER, ROOT, play, world
@@ -15,7 +15,7 @@ from tests.service.test_collecting import FakeSweeper
 def metrics(w) -> dict[str, float]:
     """Sample → value, of what ``ctl/metrics`` would print."""
     around = Surroundings(w.service, None, Recollection(), lambda: 0, lambda: 0.0)
-    text = shows.metrics(ServiceView(around, 0))
+    text = service_shows.metrics(ServiceView(around, 0))
     return {
         f"{s.name}{dict(s.labels) or ''}": s.value
         for family in text_string_to_metric_families(text)

@@ -34,7 +34,7 @@ class Copies(FakeCopies):
 def copies(monkeypatch):
     made = Copies()
     made.stuck = True
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: made)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: made)
     return made
 
 

@@ -36,7 +36,7 @@ class Volumes(NoCopies):
 @pytest.fixture
 def volumes(monkeypatch):
     made = Volumes()
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: made)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: made)
     return made
 
 

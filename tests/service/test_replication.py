@@ -50,7 +50,7 @@ class FakeCopies(NoCopies):
 @pytest.fixture
 def copies(monkeypatch):
     made = FakeCopies()
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: made)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: made)
     return made
 
 

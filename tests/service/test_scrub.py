@@ -242,7 +242,7 @@ class RottenCopies(NoCopies):
 
 def test_copies_are_read_after_the_versions(tmp_path, monkeypatch):
     copies = RottenCopies()
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: copies)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: copies)
 
     async def main():
         store = OrderedStore()
@@ -278,7 +278,7 @@ class Packs(NoCopies):
 @pytest.fixture
 def packs(monkeypatch):
     made = Packs()
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: made)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: made)
     return made
 
 

@@ -7,7 +7,7 @@ import trio
 
 from ckptfs.coordinator.charges import SpaceRow
 from ckptfs.errors import InvalidInput, NotAuthorised, NotFound, OutOfRange
-from ckptfs.fs import shows, space
+from ckptfs.fs import service_shows, space
 from ckptfs.fs.spool import Spool
 from ckptfs.fs.views import Recollection, ServiceView, Surroundings
 from ckptfs.jobs.sizes import SIZE_MAX, parse_size
@@ -96,7 +96,7 @@ def test_sizes():
 
 
 def test_the_sums_are_metrics(service):
-    text = shows.metrics(view(service, 1000))
+    text = service_shows.metrics(view(service, 1000))
     charged = sum(map(service.charges.of_job, service.jobs()))
     assert charged > 0
     assert f"ckptfs_charged_bytes {charged}\n" in text
