@@ -8,14 +8,13 @@ head; this record adds when the run began and which versions of it are damaged
 from __future__ import annotations
 
 import dataclasses
-import json
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, cast
 
 from ..errors import Corrupt
 from ..ids import JobId, Version
+from ..store.small_record import decode_small, encode_small
 
 BAD_PACKS_MAX = 5  # in one run; then the disk is failing, and reading on does more harm than good
 
@@ -105,7 +104,7 @@ def idle_text(record: ScrubRecord) -> str:
 
 def encode_record(record: ScrubRecord) -> bytes:
     """Return the document that the store keeps."""
-    return json.dumps(dataclasses.asdict(record)).encode()
+    return encode_small(dataclasses.asdict(record))
 
 
 def decode_record(document: bytes) -> ScrubRecord:
@@ -113,7 +112,7 @@ def decode_record(document: bytes) -> ScrubRecord:
     if not document:
         return NOTHING
     try:
-        row = cast("dict[str, Any]", json.loads(document))
+        row = decode_small(document)
         damaged = tuple((JobId(str(job)), Version(int(v))) for job, v in row.pop("damaged"))
         return ScrubRecord(**row, damaged=damaged)
     except (ValueError, TypeError, KeyError, AttributeError) as error:

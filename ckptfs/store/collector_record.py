@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
-from typing import cast
 
+from .small_record import decode_small, encode_small
 from .syscalls import Syscalls, is_full, write_durably
 
 RECORD = "collector.json"
@@ -22,9 +21,7 @@ class CollectorRecord:
     def read(self) -> int:
         """Return the epoch that was kept, 0 when there is none that can be read."""
         try:
-            record = cast(
-                "dict[str, int]", json.loads(self._calls.read_file(self._path, RECORD_MAX))
-            )
+            record = decode_small(self._calls.read_file(self._path, RECORD_MAX))
             self.last_s = int(record["ended_s"])
             return int(record["epoch"])
         except (OSError, ValueError, KeyError, TypeError):
@@ -32,7 +29,7 @@ class CollectorRecord:
 
     def keep(self, epoch: int, now_s: int) -> None:
         """Keep both, durably.  Raises OSError, but not on a full disk."""
-        text = json.dumps({"epoch": epoch, "ended_s": now_s}).encode()
+        text = encode_small({"epoch": epoch, "ended_s": now_s})
         try:
             write_durably(self._calls, self._path, text)
         except OSError as error:

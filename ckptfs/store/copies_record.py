@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
-from typing import Any, cast
 
 from ..errors import Corrupt, InvalidInput
+from .small_record import decode_small, encode_small
 
 FILE = "volumes.json"
 FILE_MAX = 1 << 20
@@ -47,7 +46,7 @@ def check_seal(text: str) -> str:
 def encode_volumes(records: Iterable[VolumeRecord]) -> bytes:
     """Return the document."""
     rows = [asdict(record) for record in records]
-    return json.dumps({"format": 1, "volumes": rows}, indent=1).encode() + b"\n"
+    return encode_small({"format": 1, "volumes": rows})
 
 
 def decode_volumes(document: bytes) -> list[VolumeRecord]:
@@ -55,7 +54,7 @@ def decode_volumes(document: bytes) -> list[VolumeRecord]:
     if not document:
         return []
     try:
-        read = cast("dict[str, Any]", json.loads(document))
+        read = decode_small(document)
         if read["format"] != 1:
             raise Corrupt(f"{FILE} has format {read['format']}; upgrade ckptfs")
         return [

@@ -6,15 +6,14 @@ the version was removed or that the store has lost it; only of the first kind co
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, cast
 
 from ..errors import NotFound
 from ..ids import JobId, Version, parse_job_id
 from .copies_plan import Key
+from .small_record import decode_small, encode_small
 from .syscalls import Syscalls, write_durably
 
 log = logging.getLogger(__name__)
@@ -54,12 +53,12 @@ class Gone:
 
 def encode_gone(versions: Iterable[Key]) -> bytes:
     """Return the document."""
-    return json.dumps({"format": 1, "versions": sorted(versions)}).encode()
+    return encode_small({"format": 1, "versions": sorted(versions)})
 
 
 def decode_gone(document: bytes) -> frozenset[tuple[JobId, Version]]:
     """Return the versions.  Raises ValueError, KeyError, TypeError, NotFound (a bad name)."""
-    read = cast("dict[str, Any]", json.loads(document))
+    read = decode_small(document)
     if read["format"] != 1:
         raise ValueError(f"{FILE} has format {read['format']}")
     return frozenset((parse_job_id(str(job)), Version(int(v))) for job, v in read["versions"])

@@ -25,6 +25,7 @@ HURT = "b9"  # damaged, known to be, in quarantine; shares nothing with what is 
 THINNED = ("b10", "b11", "b12", "b13", "b14")  # whose first pack is a sparse one now
 ASIDE = "b5"  # what of it was condemned
 PLAIN_TRASH, FLAT_TRASH = "a4", "b2"
+MISSED = "a5"  # removed for good while the volume was away, which still has it
 
 
 async def build(world: World) -> None:
@@ -38,7 +39,7 @@ async def build(world: World) -> None:
     world.open()
     assert await world.verify(HURT), "the damage was not found"
     await thin_out(world)
-    for word in ("b1", "b2", ASIDE, *COPIED, PLAIN_TRASH):
+    for word in ("b1", "b2", ASIDE, *COPIED, PLAIN_TRASH, MISSED):
         await world.save(word)
     world.remove(PLAIN_TRASH)
     calls.plan = no_room_for_directories
@@ -92,8 +93,11 @@ async def set_aside(world: World) -> None:
     job, _ = key_of(ASIDE)
     ingest = world.store.begin(A, Version(9), expect_bytes=0)
     world.remove(ASIDE, trash_s=0)
+    world.remove(MISSED, trash_s=0)
     world.now_s += 1
+    (world.top / "b").rename(world.top / "away")
     report = await world.collect()
+    (world.top / "away").rename(world.top / "b")
     assert report.waiting, f"nothing of {job} is condemned: {report}"
     await ingest.abort()
 
@@ -209,6 +213,7 @@ KINDS = (
     Kind("condemned object", below("store/packs/condemned/*/*"), "unlinked in its time"),
     Kind("record of the scrub", below("store/scrub.json"), "the run begins anew"),
     Kind("record of the collector", below("store/collector.json"), "epochs from the condemned"),
+    Kind("record of what went", below("store/gone.json"), "older copies stay on the volumes"),
     Kind("record of the volumes", below("store/volumes.json"), "no copies, said in ctl/health"),
     Kind("index of the heads", below("store/heads.index"), "the heads are read"),
     Kind("mark of a volume", below("b/VOLUME"), "failing or missing: not used"),

@@ -43,7 +43,7 @@ WEIGHTS: dict[str, int] = {
     "let_go": 2,
     "go_away": 2,
     "come_back": 6,
-    "change_key": 2,
+    "change_key": 5,
     "reopen": 2,
     "repair": 2,
     "lose_power": 5,
