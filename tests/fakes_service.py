@@ -184,6 +184,11 @@ class FakeSummaries:
             return None
         return account_of(self._store.sealed[key].head)
 
+    def moment(self) -> object:
+        sealed = self._store.sealed
+        newest = max(((s.head.committed_ns, *key) for key, s in sealed.items()), default=None)
+        return newest, [list(s.damage) for s in sealed.values() if s.damage]
+
     def unread(self) -> int:
         return len(self.unread_heads)
 

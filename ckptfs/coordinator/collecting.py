@@ -21,7 +21,7 @@ from .lost_heads import strike_rows
 from .pacing import Pacing
 from .parts import Parts
 from .planning import Planning
-from .retention import apply_retention, is_through
+from .retention import apply_in_turns, is_through
 
 log = logging.getLogger(__name__)
 EVERY_S = 3600.0  # for what lies in the trash
@@ -117,7 +117,7 @@ class Collecting:
                 await trio.lowlevel.checkpoint()
                 if job.removed or job.id in self._settled or self._parts.store.degraded():
                     continue
-                apply_retention(self._parts, job)
+                await apply_in_turns(self._parts, job)
                 if is_through(job):
                     self._settled.add(job.id)  # it gets no versions any more
             self._parts.garbage.hush()

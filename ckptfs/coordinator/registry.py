@@ -71,6 +71,8 @@ class Registry:
         self.loading: dict[JobId, tuple[JobId, Version]] = {}
         # Rows of the catalog that should have been struck with their versions: see `lost_heads`.
         self.stale_rows: set[tuple[JobId, Version]] = set()
+        # Jobs whose versions are being let go: see `retention`.
+        self.letting_go: set[JobId] = set()
         self._subscribers: list[Subscriber] = []
         self._released: list[Callable[[JobId, Operation], None]] = []
 

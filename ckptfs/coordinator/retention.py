@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import trio
 
@@ -19,6 +21,7 @@ from .parts import Parts
 
 log = logging.getLogger(__name__)
 BREATH = 200  # versions looked at before others get their turn: 3 ms
+PAUSE_S = 0.002  # at least, after each version removed: a request takes several turns
 
 
 def verdicts(parts: Parts, job: Job) -> list[Verdict]:
@@ -88,19 +91,123 @@ def candidate_of(parts: Parts, job: Job, version: Version, used: Version | None)
     )
 
 
+def _is_limited(job: Job) -> bool:
+    """Whether anything can go: else reading what is known of 10 000 versions is for nothing."""
+    return bool(job.keep_last or job.keep_within_s or job.keep_every_s or is_through(job))
+
+
 def apply_retention(parts: Parts, job: Job) -> None:
-    """Remove what the rules let go.  Trouble is logged: a version too many harms nobody."""
-    if not (job.keep_last or job.keep_within_s or job.keep_every_s or is_through(job)):
-        return  # nothing can go, and reading the heads of 10 000 versions takes seconds
+    """Remove what the rules let go; of a job with many versions in the background.
+
+    Trouble is logged: a version too many harms nobody.
+    """
+    if not _is_limited(job):
+        return
+    if len(job.versions) > BREATH:
+        name = f"retention of {job.id}"
+        parts.background.spawn(name, lambda: apply_in_turns(parts, job))
+        return
     for verdict in verdicts(parts, job):
-        if verdict.stays:
-            continue
-        try:
-            remove_version(parts, job, verdict.version, trash_s=0)  # meant, so not for the trash
-        except CkptfsError as error:
-            log.info("%s: version %d stays: %s", job.id, verdict.version, error)
-        else:
-            log.info("%s: version %d goes: %s", job.id, verdict.version, verdict.reason)
+        if not verdict.stays:
+            _let_go(parts, job, verdict)
+
+
+async def apply_in_turns(parts: Parts, job: Job) -> None:
+    """`apply_retention`; others get their turn meanwhile, and what they change is heeded.
+
+    One at a time for each job: who comes second leaves it to the first.
+    """
+    if not _is_limited(job) or job.id in parts.registry.letting_go:
+        return
+    parts.registry.letting_go.add(job.id)
+    stuck: set[Version] = set()
+    try:
+        while not (job.removed or parts.store.degraded()):
+            decision = await _decide_in_turns(parts, job)
+            decision.going = [v for v in decision.going if v.version not in stuck]
+            while decision.going and decision.holds(parts, job):
+                began_s = trio.current_time()
+                stuck |= _let_next_go(parts, job, decision)
+                await trio.sleep(max(PAUSE_S, trio.current_time() - began_s))  # as long as it took
+            if not decision.going:
+                return
+    finally:
+        parts.registry.letting_go.discard(job.id)
+
+
+@dataclass(slots=True)
+class _Decision:
+    """What goes, and what that rests on.  It holds until anything of that has changed."""
+
+    facts: JobFacts
+    moment: object
+    versions: int  # there are, less by each that goes
+    candidates: Mapping[Version, Candidate] = field(default_factory=dict[Version, Candidate])
+    going: list[Verdict] = field(default_factory=list[Verdict])  # oldest last
+    relied: Sequence[Version] = ()  # that stay, with all the copies their job wants
+
+    def holds(self, parts: Parts, job: Job) -> bool:
+        """Whether nothing has changed by which another version would be needed."""
+        count, wanted = parts.copies.count, job.replication
+        return (
+            self.facts == _facts(job)
+            and self.moment == parts.store.summaries.moment()
+            and self.versions == len(job.versions)
+            # of a single copy damage tells
+            and (wanted < 2 or all(count(job.id, v) >= wanted for v in self.relied))
+        )
+
+
+async def _decide_in_turns(parts: Parts, job: Job) -> _Decision:
+    """Return what the rules say now: between the last look and the return nothing happens.
+
+    Where things change all the time, all is looked at in one go: 10 000 versions in 0.15 s.
+    """
+    decision = await _look(parts, job, BREATH)
+    for step in (BREATH, len(job.versions) + 1):
+        if decision.holds(parts, job):
+            break
+        decision = await _look(parts, job, step)
+    return decision
+
+
+async def _look(parts: Parts, job: Job, step: int) -> _Decision:
+    """Return what the rules say; others get their turn after each *step* versions."""
+    decision = _Decision(_facts(job), parts.store.summaries.moment(), len(job.versions))
+    known: dict[Version, Candidate] = {}
+    for at, version in enumerate(tuple(job.versions), start=1):
+        known[version] = candidate_of(parts, job, version, _version_in_work(parts, job))
+        if at % step == 0:
+            await trio.lowlevel.checkpoint()
+            if not decision.holds(parts, job):
+                return decision
+    found = decide(decision.facts, list(known.values()), parts.clock_ns())
+    decision.candidates = known
+    decision.relied = [v.version for v in found if v.stays and known[v.version].copied]
+    decision.going = [v for v in reversed(found) if not v.stays]
+    return decision
+
+
+def _let_next_go(parts: Parts, job: Job, decision: _Decision) -> set[Version]:
+    """Remove the oldest that goes; return it if it could not be."""
+    verdict = decision.going.pop()
+    now = candidate_of(parts, job, verdict.version, _version_in_work(parts, job))
+    # one that was pinned or used since is for the next time
+    if now == decision.candidates[verdict.version] and _let_go(parts, job, verdict):
+        decision.versions -= 1
+        return set()
+    return {verdict.version}
+
+
+def _let_go(parts: Parts, job: Job, verdict: Verdict) -> bool:
+    """Remove one version; return whether it is gone."""
+    try:
+        remove_version(parts, job, verdict.version, trash_s=0)  # meant, so not for the trash
+    except CkptfsError as error:
+        log.info("%s: version %d stays: %s", job.id, verdict.version, error)
+        return False
+    log.info("%s: version %d goes: %s", job.id, verdict.version, verdict.reason)
+    return True
 
 
 def remove_version(parts: Parts, job: Job, version: Version, *, trash_s: int = TRASH_S) -> None:

@@ -101,6 +101,10 @@ class Summaries(Protocol):
         """Return the figures of a version, None while they, or it, cannot be told."""
         ...
 
+    def moment(self) -> object:
+        """Return what is equal as long as no version comes and no damage is found or cleared."""
+        ...
+
     def unread(self) -> int:
         """How many heads have not been read since the store was opened."""
         ...
@@ -134,10 +138,7 @@ class Store(Protocol):
         ...
 
     def usage(self) -> Usage:
-        """Return how the space is used, in milliseconds once `count` has ended.
-
-        The first call counts everything, unless `count` is under way.
-        """
+        """Return how the space is used, at once; the first call counts, unless `count` does."""
         ...
 
     async def count(self) -> None:
@@ -153,10 +154,7 @@ class Store(Protocol):
         ...
 
     def totals(self, job: JobId) -> Mapping[tuple[Purpose, Initiator], tuple[int, int]]:
-        """Return (versions, logical bytes) of a job, by purpose and initiator; in no time.
-
-        Versions whose head cannot be read, or has not been counted yet, are left out.
-        """
+        """Return (versions, logical bytes) of a job's counted heads, by purpose and initiator."""
         ...
 
     def account(self, job: JobId, version: Version) -> Account:

@@ -47,6 +47,7 @@ class DamageBook:
     def __init__(self, directory: Path, calls: Syscalls) -> None:
         self._directory, self._calls = directory / layout.QUARANTINE, calls
         self._found: dict[tuple[JobId, Version], dict[tuple[UnitName, str, int], Damage]] = {}
+        self.changes = 0  # of what is known to be wrong with versions
         self._suspect = {
             entry.name
             for entry in calls.scan(self._directory)
@@ -57,6 +58,12 @@ class DamageBook:
         """Note damage, once."""
         found = self._found.setdefault((damage.job, damage.version), {})
         found[damage.unit, damage.name, damage.block] = damage
+        self.changes += 1
+
+    def recall(self, job: JobId, version: Version, marker: bytes | None) -> None:
+        """Note what *marker* remembers."""
+        for damage in decode_damage(job, version, marker or b""):
+            self.add(damage)
 
     def of(self, job: JobId, version: Version) -> list[Damage]:
         """Return what is wrong with a version, in the order of its files."""
@@ -64,7 +71,8 @@ class DamageBook:
 
     def clear(self, job: JobId, version: Version) -> None:
         """Forget what was noted of a version: it has just been verified."""
-        self._found.pop((job, version), None)
+        if self._found.pop((job, version), None) is not None:
+            self.changes += 1
 
     def quarantine(self, pack_id: str) -> None:
         """Never let this pack count as a hit again.  Thread safe; a full disk does not matter."""

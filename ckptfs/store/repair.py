@@ -30,6 +30,7 @@ from .sessions import sweep_sessions
 from .superblock import Superblock
 from .syscalls import Syscalls
 from .verification import decode_sums, verify_files
+from .verified import Verified
 from .versions import DAMAGE, PIN, SUMS, Versions, manifest_of
 from .volume import LocalVolume
 
@@ -210,7 +211,7 @@ class StoreRepair:
             if self.versions.marked(job, version, DAMAGE):
                 self.versions.unmark(job, version, DAMAGE)
                 self._fixed(f"version {version} of {job} was noted as damaged, and is whole")
-        self.versions.mark_verified(job, version, self._now_ns)
+        Verified(self.versions).mark(job, version, self._now_ns)
         self._mend_sums(head)
         if manifest is not None:
             self._mend_table(job, version, manifest)

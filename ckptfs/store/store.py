@@ -23,7 +23,7 @@ from .accounts import Kind
 from .api import TRASH_S, Account, Damage, Pace, Usage
 from .blocks import BlockLoader, PackFiles
 from .copies import Copies
-from .damage import DamageBook, decode_damage, encode_damage
+from .damage import DamageBook, encode_damage
 from .garbage import Garbage
 from .ingest import VersionIngest
 from .packs import PACK_PAGES_MAX, failure_of
@@ -36,6 +36,7 @@ from .syscalls import Syscalls, write_durably
 from .trash import Trash
 from .used import Used
 from .verification import decode_sums, encode_sums, make_sums, sums_length
+from .verified import Verified
 from .verifier import Verifier
 from .versions import DAMAGE, PIN, SIDECAR_MAX, SUMS, Versions, find_file
 from .volume import LocalVolume
@@ -92,9 +93,7 @@ class LocalStore:
         self._damage = DamageBook(block.directory, calls)
         self._versions = Versions(block, self._volume, calls)
         for job, version in self._versions.all_marked(DAMAGE):
-            kept = self._versions.read_marker(job, version, DAMAGE) or b""
-            for damage in decode_damage(job, version, kept):
-                self._damage.add(damage)
+            self._damage.recall(job, version, self._versions.read_marker(job, version, DAMAGE))
         self._writers = Writers(
             block,
             calls,
@@ -132,9 +131,9 @@ class LocalStore:
         self._readers: Counter[tuple[JobId, Version]] = Counter()
         self._verifier = Verifier(self._versions, self._loader, self._damage, self._cache)
         self._summing: dict[tuple[JobId, Version], trio.Lock] = {}
-        space = self._writers.space
-        self.summaries = Summaries(self._versions, self._volume)
-        self._used = Used(self._volume, self._versions, lambda: space.reserved_bytes)
+        self.summaries = Summaries(self._versions, self._volume, self._damage)
+        self._verified = Verified(self._versions)
+        self._used = Used(self._volume, self._versions, lambda: self._writers.space.reserved_bytes)
         self._closed = False
 
     # -- the whole ------------------------------------------------------------
@@ -150,6 +149,7 @@ class LocalStore:
     async def count(self) -> None:
         """See Store.  Raises OSError."""
         await self._used.count()
+        await self._verified.learn()
 
     def is_counted(self) -> bool:
         """See Store."""
@@ -303,7 +303,7 @@ class LocalStore:
         self._keep_damage(job, version)
         if not found and not self.degraded():
             with contextlib.suppress(OSError):
-                self._versions.mark_verified(job, version, self._clock())
+                self._verified.mark(job, version, self._clock())
         return found
 
     async def prove(
@@ -370,7 +370,7 @@ class LocalStore:
     def verified_ns(self, job: JobId, version: Version) -> int:
         """See Store.  Raises NotFound."""
         self._versions.check_present(job, version)
-        return self._versions.verified_ns(job, version)
+        return self._verified.ns(job, version)
 
     def remove(self, job: JobId, version: Version, *, trash_s: int = TRASH_S) -> None:
         """See Store."""

@@ -19,6 +19,7 @@ from ..errors import Corrupt, NotFound
 from ..ids import JobId, Version
 from ..model import Head
 from .api import Account, Alone, Pause
+from .damage import DamageBook
 from .index import PACK_PAGES
 from .manifest import Manifest
 from .pages import PAGE
@@ -34,13 +35,17 @@ Key = tuple[JobId, Version]
 class Summaries:
     """See api.Summaries.  Trio thread only."""
 
-    def __init__(self, versions: Versions, volume: LocalVolume) -> None:
-        self._versions, self._volume = versions, volume
+    def __init__(self, versions: Versions, volume: LocalVolume, damage: DamageBook) -> None:
+        self._versions, self._volume, self._damage = versions, volume, damage
         self._failed: dict[Key, Alone] = {}  # cannot be counted while it is so
 
     def account(self, job: JobId, version: Version) -> Account | None:
         """See api.Summaries."""
         return self._versions.accounts.known((job, version))
+
+    def moment(self) -> object:
+        """See api.Summaries."""
+        return self._versions.arrivals, self._damage.changes
 
     def unread(self) -> int:
         """See api.Summaries."""

@@ -29,7 +29,6 @@ from .manifest import MANIFEST_MAX, Manifest, decode_manifest
 from .pages import U32
 from .superblock import Superblock
 from .syscalls import Syscalls, is_full, write_durably
-from .verification import decode_verified, encode_verified
 from .volume import LocalVolume
 
 HEADS_CACHED = 1024
@@ -53,6 +52,7 @@ class Versions:
         self._versions: dict[JobId, list[Version]] = {}
         self._markers: set[tuple[JobId, Version, str]] = set()
         self.changes = 0  # versions that came and went since the store was opened
+        self.arrivals = 0  # those that came
         self._heads: OrderedDict[tuple[JobId, Version], Head] = OrderedDict()
         self._manifests: OrderedDict[str, Manifest] = OrderedDict()
         self.accounts = Accounts(self.load_head)
@@ -131,6 +131,7 @@ class Versions:
         self._heads[head.job, head.version] = head
         self.accounts.note(head)
         self.changes += 1
+        self.arrivals += 1
 
     def remove(self, job: JobId, version: Version, *, expiry_ns: int) -> None:
         """Move a head to the trash, durably, and its markers away.  Raises OSError.
@@ -327,14 +328,6 @@ class Versions:
         """Put a marker beside the head, durably.  Raises OSError."""
         write_durably(self._calls, self.path(job, version, suffix), content)
         self._markers.add((job, version, suffix))
-
-    def mark_verified(self, job: JobId, version: Version, now_ns: int) -> None:
-        """Remember when a version was proved, durably.  Raises OSError."""
-        self.mark(job, version, VERIFIED, encode_verified(job, version, now_ns))
-
-    def verified_ns(self, job: JobId, version: Version) -> int:
-        """Return when a version was proved, nanoseconds since the epoch; 0: never, or in doubt."""
-        return decode_verified(job, version, self.read_marker(job, version, VERIFIED))
 
     def unmark(self, job: JobId, version: Version, suffix: str) -> None:
         """Take a marker away, durably.  May be repeated.  Raises OSError."""
