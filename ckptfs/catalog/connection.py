@@ -17,6 +17,8 @@ from .upgrade import upgrade
 
 log = logging.getLogger(__name__)
 UNSETTLED = 0x434B5055  # application_id of a catalog that is not yet filled again
+# damage may stand in what SQLite says of it, which Python then cannot read
+FAILURES = (sqlite3.Error, UnicodeDecodeError)
 Value = str | int | None
 Row = tuple[Value, ...]
 
@@ -31,7 +33,7 @@ class Connection:
     def __init__(self, path: Path) -> None:
         try:
             self._sqlite = _open(path)
-        except (sqlite3.DatabaseError, Corrupt) as error:
+        except (*FAILURES, Corrupt) as error:
             log.warning("the catalog is damaged (%s); it is rebuilt from the jobs' records", error)
             _put_aside(path)
             self._sqlite = _open(path)
@@ -54,7 +56,7 @@ class Connection:
                 if self._sqlite.in_transaction:
                     self._sqlite.execute("ROLLBACK")
                 raise
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise _translate(error) from error
 
     def execute(self, statement: str, values: Sequence[Value] = ()) -> int:
@@ -65,7 +67,7 @@ class Connection:
         """Return every row of a query."""
         try:
             return self._sqlite.execute(statement, values).fetchall()
-        except sqlite3.Error as error:
+        except FAILURES as error:
             raise _translate(error) from error
 
     def number(self, statement: str, values: Sequence[Value] = ()) -> int:
@@ -104,7 +106,7 @@ def _put_aside(path: Path) -> None:
             file.replace(path.with_name(f"{path.name}{suffix}.damaged"))
 
 
-def _translate(error: sqlite3.Error) -> StoreFull | Degraded:
+def _translate(error: Exception) -> StoreFull | Degraded:
     if getattr(error, "sqlite_errorname", "") == "SQLITE_FULL":
         return StoreFull("no space is left for the catalog")
     return Degraded(f"the catalog cannot be written: {error}")

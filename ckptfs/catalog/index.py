@@ -11,6 +11,7 @@ from pathlib import Path
 from ..errors import Corrupt
 from ..ids import JobId, Version
 from . import schema
+from .connection import FAILURES
 
 VersionRow = tuple[str | int, ...]  # as in the table
 
@@ -35,9 +36,9 @@ def read_index(path: Path) -> Indexed:
                 raise Corrupt("the catalog is damaged")
             rows = raw.execute("SELECT * FROM versions").fetchall()
             names = raw.execute("SELECT id FROM jobs").fetchall()
-    except sqlite3.Error as error:
+        return Indexed(
+            frozenset(JobId(str(name)) for (name,) in names),
+            {(JobId(str(row[0])), Version(int(row[1]))): tuple(row) for row in rows},
+        )
+    except (*FAILURES, ValueError, TypeError) as error:  # and a text where a number belongs
         raise Corrupt(f"the catalog cannot be read: {error}") from error
-    return Indexed(
-        frozenset(JobId(str(name)) for (name,) in names),
-        {(JobId(str(row[0])), Version(int(row[1]))): tuple(row) for row in rows},
-    )

@@ -8,6 +8,7 @@ import pytest
 
 from ckptfs.catalog import jobs, operations, schema
 from ckptfs.catalog.connection import Connection
+from ckptfs.catalog.index import read_index
 from ckptfs.errors import CkptfsError, Corrupt, Exists, StoreFull
 from ckptfs.ids import JobId, Version, unit_name
 from ckptfs.jobs.directory import JobsDirectory
@@ -173,6 +174,21 @@ def test_a_newer_catalog_is_put_aside_not_misread(tmp_path, version):
     assert again.was_rebuilt
     assert (tmp_path / "catalog.db.damaged").exists()
     again.close()
+
+
+@pytest.mark.parametrize("text", [b"NOT NULL", b"TEXT"])
+def test_damage_that_sqlite_repeats_in_bytes_that_are_no_text(tmp_path, text):
+    path = tmp_path / "catalog.db"
+    Connection(path).close()
+    data = path.read_bytes()
+    assert text in data
+    path.write_bytes(data.replace(text, text[:-1] + b"\xac"))
+    with pytest.raises(Corrupt):
+        read_index(path)
+    again = Connection(path)
+    assert again.was_rebuilt
+    again.close()
+    read_index(path)
 
 
 def test_an_intact_catalog_is_kept(tmp_path):
