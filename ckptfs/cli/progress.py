@@ -26,6 +26,7 @@ CLEAR_LINE = "\r\x1b[K"
 # shown get, and how long a missed wake-up could last.
 TERMINAL_REFRESH_S = 0.2
 QUIET_REFRESH_S = 5.0
+FIRST_LINE_S = 1.0  # what takes less is not worth a line
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +174,24 @@ def _is_drawable() -> bool:
 
 
 @contextmanager
-def shown_share(what: str) -> Generator[Callable[[float], None]]:
-    """Yield a function that shows how much of *what* is done (0 to 1); on a terminal alone."""
+def shown_share(
+    what: str, clock: Callable[[], float] = time.monotonic
+) -> Generator[Callable[[float], None]]:
+    """Yield a function that shows how much of *what* is done (0 to 1).
+
+    Where no line can be drawn over, a line after a second and then every few; *clock* in seconds.
+    """
     is_terminal = _is_drawable()
+    due_s = clock() + FIRST_LINE_S
 
     def show(share: float) -> None:
+        nonlocal due_s
         if is_terminal:
             sys.stderr.write(f"{CLEAR_LINE}{what}: {share:4.0%}")
             sys.stderr.flush()
+        elif clock() >= due_s:
+            due_s = clock() + QUIET_REFRESH_S
+            print(f"{what}: {share:.0%}", file=sys.stderr, flush=True)
 
     try:
         yield show
