@@ -15,6 +15,7 @@ import trio
 
 from ..errors import Busy, CkptfsError, KeyMissing
 from ..ids import JobId, Version
+from ..model import Head
 from .attached import Attached
 from .blocks import BlockLoader, PackFiles
 from .cleaning import Cleaner
@@ -50,6 +51,7 @@ from .versions import Versions
 from .volume import LocalVolume
 
 SLICE_S = 30.0  # of copying; then the volumes are looked at and the queue is put in order anew
+FIRST_LOOK_S = 3.0  # who wants a head just after a start waits so long for the volumes
 
 
 class Copies:
@@ -75,6 +77,7 @@ class Copies:
         self._book = NeedsBook(block.directory, versions)
         self._watch = KeyWatch(self._fleet.keys)
         self.locked: frozenset[str] = frozenset()
+        self._looked = trio.Event()  # what the volumes hold is known
         self._copies: dict[Key, int] = {}
         self.wanted: Callable[[], None] = nobody
         versions.missed = self._miss
@@ -151,6 +154,20 @@ class Copies:
     def lost(self) -> Sequence[Key]:
         """Return the versions whose heads are lost and not back yet."""
         return sorted(self._versions.lost)
+
+    async def fetch_head(self, job: JobId, version: Version) -> Head:
+        """Return a head that cannot be read here, from a volume; the next round mends the store.
+
+        Just after a start it waits a moment for the first look at the volumes.
+        Raises Corrupt, NotFound (removed meanwhile).
+        """
+        if self._volumes:
+            with trio.move_on_after(FIRST_LOOK_S):
+                await self._looked.wait()
+        load = self._versions.load_head_or_copy
+        head = await trio.to_thread.run_sync(load, job, version)
+        self._versions.keep_head(head)
+        return head
 
     def _miss(self, kind: PieceKind, name: str) -> bool:
         """Have a bad object fetched back by a round that begins soon, if a volume holds it."""
@@ -244,6 +261,7 @@ class Copies:
             return False
         before = (dict(self._copies), self.rows(), self.locked, self.mended())
         await self._fleet.look_at_all()
+        self._looked.set()
         keys = self._book.keys()
         needs = await trio.to_thread.run_sync(self._book.of, keys)
         encrypted = [name for name, a in self._volumes.items() if a.record.seal == ENCRYPT]

@@ -25,7 +25,7 @@ from .versions import Versions
 log = logging.getLogger(__name__)
 RESCUE_S = 5.0  # for a block that a reader waits for
 DOCUMENT_S = 2.0  # for a manifest; readers wait for it in a thread
-HEAD_S = 4.0  # for a head, of however many volumes; whoever wants it waits inside a system call
+HEAD_S = 3.0  # for a head, of however many volumes; whoever wants it waits inside a system call
 MEND_S = 120.0  # for one object
 
 

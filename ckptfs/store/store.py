@@ -211,9 +211,7 @@ class LocalStore:
         try:
             head = self.head(job, version)
         except Corrupt:
-            load_head = self._versions.load_head_or_copy
-            head = await trio.to_thread.run_sync(load_head, job, version)
-            self._versions.keep_head(head)
+            head = await self.copies.fetch_head(job, version)
         if wanted := self._versions.manifest_wanted(head):
             with contextlib.suppress(Corrupt):  # said by who opens it
                 load = self._versions.load_manifest

@@ -51,7 +51,12 @@ def test_a_restart_does_not_notice_a_damaged_store(installation: Installation, t
     job.restart(version)
     goes_on(job)
     installation.kill_daemon()  # what is to be mended is known after that as well
+    head = installation.store / "heads" / job.name / str(version)
+    good_head = head.read_bytes()
+    flip(head, len(good_head) // 2)
     installation.start()
+    assert (place / "job.cpx").read_bytes()  # at the first attempt, although its head is damaged
+    eventually(lambda: head.read_bytes() == good_head, "the head is mended")
     eventually(lambda: pack.read_bytes() == good, "the store is mended")
     eventually(
         lambda: (place / "ctl/state").read_text() == "restartable\n", "two copies are known again"

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 import trio
+import trio.testing
 
 from ckptfs.errors import Corrupt, NotFound, TryAgain
 from ckptfs.fs.images import have_head
@@ -98,6 +99,17 @@ async def test_who_looks_into_a_version_waits_for_its_head_and_who_lists_the_job
     assert world.store.head(JOB, ONE).version == 1
     await have_head(service, Node(Kind.VERSION, JOB, Version(9)))  # nobody's; said by the lookup
     await world.round(0)
+
+
+async def test_just_after_a_start_it_waits_for_the_first_look_at_the_volumes(world):
+    await world.fill("b")
+    world.reopen()
+    flip(head_of(world))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.store.ready, JOB, ONE)
+        await trio.testing.wait_all_tasks_blocked()
+        await world.round(0)
+    assert await load(world.store, "a") == DATA[1]
 
 
 async def test_a_version_that_is_removed_while_its_head_is_fetched_does_not_come_back(world):
