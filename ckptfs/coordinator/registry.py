@@ -71,6 +71,8 @@ class Registry:
         self.loading: dict[JobId, tuple[JobId, Version]] = {}
         # Rows of the catalog that should have been struck with their versions: see `lost_heads`.
         self.stale_rows: set[tuple[JobId, Version]] = set()
+        # Versions whose rows are yet to be written.
+        self.missing_rows: list[tuple[JobId, Version]] = []
         # Jobs whose versions are being let go: see `retention`.
         self.letting_go: set[JobId] = set()
         self._subscribers: list[Subscriber] = []

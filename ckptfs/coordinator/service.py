@@ -31,6 +31,7 @@ from .control import Control
 from .figures import Figures
 from .histogram import Histogram
 from .listing import Listing
+from .lost_heads import write_rows
 from .parts import Parts
 from .removal import Removal
 from .replication import Replication
@@ -95,6 +96,7 @@ class Coordinator:
         # what is known of 10 000 versions stays: Python's cycle collector need not walk through it,
         # 130 ms each time in which no request is served
         gc.freeze()
+        await write_rows(self._parts)
         await self._collecting.keep_going()
 
     def close(self) -> None:

@@ -11,13 +11,12 @@ from collections.abc import Mapping
 
 import trio
 
-from ..catalog import jobs as catalog_jobs
 from ..catalog import operations
 from ..catalog.operations import OpenOperation
-from ..errors import CkptfsError, Corrupt
+from ..errors import CkptfsError
 from ..ids import JobId, UnitName
 from ..jobs.lifecycle import ENDED
-from ..model import Head, JobState
+from ..model import JobState
 from ..node.api import Exit, UnitPort
 from .adopting import adopt_jobs, job_of
 from .api import Job, Outcome
@@ -49,8 +48,6 @@ async def recover(parts: Parts, supervision: Supervision) -> None:
         except CkptfsError as error:
             log.error("%s could not be recovered: %s", job.id, error)
             parts.troubles.append(f"{job.id}: {error}")
-    if parts.db.was_rebuilt:
-        _rebuild_catalog(parts)
     find_lost(parts)
 
 
@@ -168,27 +165,3 @@ async def _kill(found: Found) -> None:
                 await port.kill()
         except (CkptfsError, trio.TooSlowError) as error:
             log.error("%s of %s cannot be killed: %r", unit, port.job, error)
-
-
-def _rebuild_catalog(parts: Parts) -> None:
-    """Fill an empty catalog from records and heads; it is an index, so trouble is only logged."""
-    try:
-        for job in parts.registry.jobs.values():
-            parts.registry.index(job)
-            catalog_jobs.save_versions(parts.db, _readable_heads(parts, job))
-        parts.db.settle()
-    except CkptfsError as error:
-        log.error("the catalog is incomplete: %s", error)
-        parts.troubles.append(f"the catalog is incomplete: {error}")
-    else:
-        log.info("the catalog was rebuilt: %d jobs", len(parts.registry.jobs))
-
-
-def _readable_heads(parts: Parts, job: Job) -> list[Head]:
-    heads: list[Head] = []
-    for version in job.versions:
-        try:
-            heads.append(parts.store.head(job.id, version))
-        except Corrupt as error:
-            log.error("not in the catalog: %s", error)
-    return heads

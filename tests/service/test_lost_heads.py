@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import pytest
+import trio
 
 from ckptfs.catalog import jobs as catalog_jobs
+from ckptfs.coordinator import lost_heads
 from ckptfs.coordinator.lost_heads import lost_sentence
 from ckptfs.errors import Corrupt, StoreFull
 from ckptfs.ids import JobId, Version
 from ckptfs.store.copies_api import NoCopies
-from tests.service.kit import OWNER, play, world
+from tests.service.kit import OWNER, ScriptedStore, play, world
 from tests.service.test_collecting import FakeSweeper
 
 
@@ -180,3 +182,52 @@ def test_the_sentence_names_up_to_twenty():
     assert "heat.1/20 and 10 more; " in sentence
     assert "heat.1/21" not in sentence
     assert lost_sentence([]) == ""
+
+
+class SlowStore(ScriptedStore):
+    """Reads its heads when it is told to, and notes who reads one before."""
+
+    def __init__(self):
+        super().__init__()
+        self.go_on, self.read = trio.Event(), []
+
+    async def count(self):
+        await self.go_on.wait()
+
+    def head(self, job, version):
+        self.read.append(version)
+        return super().head(job, version)
+
+
+def test_a_lost_catalog_of_many_versions_is_filled_behind_and_survives_a_crash(
+    tmp_path, monkeypatch
+):
+    async def main():
+        monkeypatch.setattr(lost_heads, "AT_ONCE", 2)
+        store = SlowStore()
+        async with world(tmp_path, store=store) as w:
+            job = await w.start()
+            for _ in range(7):
+                await w.checkpoint(job)
+        for path in tmp_path.glob("catalog.db*"):
+            path.unlink()
+        job_id = job.id
+        store.read.clear()
+        async with world(tmp_path, node=w.node, store=store) as w:  # ends before they are read
+            assert w.service.job(job_id).versions == [*range(1, 8)]
+            assert rows(w) == {(job_id, 1), (job_id, 2)}
+            assert set(store.read) <= {1, 2, 7}
+        async with world(tmp_path, node=w.node, store=store) as w:
+            assert w.parts.db.was_rebuilt
+            assert rows(w) == {(job_id, version) for version in (1, 2, 3, 4)}
+            w.service.remove_version(job_id, Version(6), OWNER)
+            store.go_on.set()
+            await w.until(lambda: not w.parts.registry.missing_rows)
+            assert rows(w) == {(job_id, version) for version in (1, 2, 3, 4, 5, 7)}
+            assert str(await w.checkpoint(w.service.job(job_id))) == "8 complete"
+        async with world(tmp_path, node=w.node, store=store) as w:
+            assert not w.parts.db.was_rebuilt
+            assert w.service.health() == []
+            assert (job_id, 8) in rows(w)
+
+    play(main)

@@ -115,7 +115,7 @@ def test_a_rule_that_changes_meanwhile_holds_at_once(tmp_path):
 
 def test_copies_that_are_lost_meanwhile_keep_what_has_them(tmp_path, monkeypatch):
     copies = LosingCopies()
-    monkeypatch.setattr("ckptfs.coordinator.service.NoCopies", lambda: copies)
+    monkeypatch.setattr("ckptfs.coordinator.parts.NoCopies", lambda: copies)
 
     async def main():
         async with world(tmp_path, sweeper=FakeSweeper()) as w:
