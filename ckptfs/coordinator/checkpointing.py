@@ -59,13 +59,8 @@ class Checkpoints:
         if (verb, job.state) in ALREADY and job_id not in registry.operations:
             return job.checkpoint.version if job.checkpoint else NO_VERSION
         operation = registry.acquire(job_id, verb)
-        try:
+        with registry.given_back(job, verb):
             saving = await self._begin(job, request, verb, operation)
-        except BaseException as error:
-            if isinstance(error, CkptfsError):
-                registry.note_error(job, verb, str(error))
-            registry.release(job_id)
-            raise
         self._parts.background.spawn(
             f"{verb} {job_id} {saving.version}", lambda: self._run(saving, operation)
         )

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import trio
@@ -125,6 +126,17 @@ class Registry:
         operation = Operation(verb, record.state, record.reason, record.exit)
         self.operations[job] = operation
         return operation
+
+    @contextmanager
+    def given_back(self, job: Job, verb: str) -> Iterator[None]:
+        """Give the job lock back, and note why, when what *verb* begins with fails."""
+        try:
+            yield
+        except BaseException as error:
+            if isinstance(error, CkptfsError):
+                self.note_error(job, verb, str(error))
+            self.release(job.id)
+            raise
 
     def stand_aside(self, job: JobId) -> None:
         """Let copying go on during an operation that waits for it."""

@@ -59,13 +59,8 @@ class Restarts:
             raise refused
         operation = registry.acquire(job_id, verb)
         operation.version = version
-        try:
+        with registry.given_back(job, verb):
             rebuilding = await self._begin(job, caller, request, version)
-        except BaseException as error:
-            if isinstance(error, CkptfsError):
-                registry.note_error(job, verb, str(error))
-            registry.release(job_id)
-            raise
         self._parts.background.spawn(
             f"{verb} {rebuilding.job.id} {version}", lambda: self._run(rebuilding, operation)
         )

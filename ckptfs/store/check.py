@@ -72,8 +72,9 @@ def _used(block: Superblock, volume: LocalVolume, calls: Syscalls) -> set[str]:
     trash = Trash(block, calls, volume=volume, versions=versions)
     with contextlib.suppress(Corrupt, OSError):  # what can be brought back is not left over
         for entry in trash.entries():
-            head = versions.prove(calls.read_file(entry.path, HEAD_MAX), entry.job, entry.version)
-            used.update(_named_by(versions, head))
+            with contextlib.suppress(Corrupt, OSError):  # one that is damaged hides no other
+                found = calls.read_file(entry.path, HEAD_MAX)
+                used.update(_named_by(versions, versions.prove(found, entry.job, entry.version)))
     for job in versions.jobs():
         for version in versions.versions(job):
             with contextlib.suppress(Corrupt):

@@ -9,8 +9,8 @@ version writes those pages again.
 
 from __future__ import annotations
 
-import contextlib
 import json
+import logging
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, cast
@@ -19,6 +19,8 @@ from ..ids import JobId, UnitName, Version
 from . import layout
 from .api import Damage
 from .syscalls import Syscalls, write_durably
+
+log = logging.getLogger(__name__)
 
 KEPT_MAX = 1000  # places of one version that are remembered over a restart of the service
 
@@ -77,8 +79,10 @@ class DamageBook:
     def quarantine(self, pack_id: str) -> None:
         """Never let this pack count as a hit again.  Thread safe; a full disk does not matter."""
         self._suspect.add(pack_id)
-        with contextlib.suppress(OSError):
+        try:
             write_durably(self._calls, self._directory / pack_id, b"")
+        except OSError as error:
+            log.warning("pack %s is in quarantine until the service ends: %s", pack_id, error)
 
     def release(self, pack_id: str) -> None:
         """Forget a pack that no longer exists.  Thread safe.  Raises OSError."""

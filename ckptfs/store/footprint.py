@@ -19,7 +19,7 @@ from ..errors import Corrupt, NotFound
 from ..ids import JobId, Version
 from ..model import Head
 from .pages import PAGE, U32
-from .versions import Versions, pages_by_pack
+from .versions import Versions, manifest_of, pages_by_pack
 from .volume import LocalVolume
 
 BREATH = 200  # versions looked at before others get their turn
@@ -60,29 +60,17 @@ class Footprint:
 
     def _compare(self, job: JobId, version: Version, before: Version | None) -> int:
         """Worker thread."""
-        mine = self._pages(self._versions.load_head(job, version))
+        head = self._versions.load_head(job, version)
+        mine = self._pages(head)
         theirs: dict[str, U32] = {}
         if before is not None:
             with contextlib.suppress(Corrupt):
                 theirs = self._pages(self._versions.load_head(job, before))
-        return PAGE * only_in(mine, theirs) + self._documents(job, version)
+        return PAGE * only_in(mine, theirs) + self._volume.documents_bytes(manifest_of(head))
 
     def _pages(self, head: Head) -> dict[str, U32]:
         manifest = manifest_of(head)
         return pages_by_pack(self._versions.load_manifest(manifest)) if manifest else {}
-
-    def _documents(self, job: JobId, version: Version) -> int:
-        manifest = manifest_of(self._versions.load_head(job, version))
-        size = 0
-        for kind in ("manifests", "tables") if manifest else ():
-            with contextlib.suppress(NotFound):
-                size += self._volume.size(kind, manifest)
-        return size
-
-
-def manifest_of(head: Head) -> str:
-    """Return the id of a version's manifest, "" when it has no files.  Pure."""
-    return head.files[0].manifest.partition(":")[0] if head.files else ""
 
 
 def only_in(mine: dict[str, U32], theirs: dict[str, U32]) -> int:

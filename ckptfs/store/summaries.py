@@ -113,7 +113,7 @@ class _Counting:
             if neighbour is not None:
                 with contextlib.suppress(Corrupt):
                     left &= ~_found(mine, self._pages_of(neighbour))
-        return int(left.sum()) * PAGE + self._documents(manifest_of(head))
+        return int(left.sum()) * PAGE + self._volume.documents_bytes(manifest_of(head))
 
     def _pages_of(self, version: Version, head: Head | None = None) -> Keys:
         if version not in self._pages:
@@ -125,13 +125,6 @@ class _Counting:
         while len(self._pages) > PAGES_KEPT:
             self._pages.popitem(last=False)
         return self._pages[version]
-
-    def _documents(self, manifest: str) -> int:
-        size = 0
-        for kind in ("manifests", "tables") if manifest else ():
-            with contextlib.suppress(NotFound):
-                size += self._volume.size(kind, manifest)
-        return size
 
 
 def keys_of(manifest: Manifest) -> Keys:

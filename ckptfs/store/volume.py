@@ -123,6 +123,14 @@ class LocalVolume:
                     if name := layout.object_name(kind, entry.name):
                         yield name
 
+    def documents_bytes(self, manifest: str) -> int:
+        """Return the bytes of a manifest and its page table; a missing one, or no name, is 0."""
+        size = 0
+        for kind in ("manifests", "tables") if manifest else ():
+            with contextlib.suppress(NotFound):
+                size += self.size(kind, manifest)
+        return size
+
     def delete(self, kind: Kind, name: str) -> None:
         """See Volume."""
         self._calls.unlink(self.path(kind, name))
