@@ -94,7 +94,7 @@ def test_rows_are_ratios_of_what_was_measured_in_one_run():
         still_s=[3.0, 1.0, 1.0],
         wall_s=[4.0, 2.0, 2.0],
         copied=Copied(plain_s=[3.0, 4.0, 4.0], ours_s=[1.0, 2.0, 2.0], known=[0.75]),
-        copied_slowly=Copied(plain_s=[8.0], ours_s=[2.0], known=[0.75]),
+        copied_slowly=Copied(plain_s=[8.0], ours_s=[2.0], known=[0.75], image_bytes=[10**9]),
         stored_bytes=[50, 80, 110],
         changed_bytes=[50, 25, 25],
         read_gb_s=[1.0, 2.0, 3.0],
@@ -114,7 +114,8 @@ def test_rows_are_ratios_of_what_was_measured_in_one_run():
     }
     found.restic_s = [7.0, 14.0, 14.0]
     assert results(found)["restic"] == 8.0
-    assert list(remarks(found))[3] == "memory: 96 MiB more, whatever the size of the job"
+    assert "for the copy is 4.00 s, 2.00 x" in list(remarks(found, disk_mb_s=250))[3]
+    assert list(remarks(found))[4] == "memory: 96 MiB more, whatever the size of the job"
     lines = list(table(values, disk_mb_s=250))
     assert len(lines) == 1 + len(GOALS)
     assert [line for line in lines if "on a disk of 250 MB/s" in line and "4.00 x" in line]

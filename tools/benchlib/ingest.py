@@ -43,6 +43,7 @@ class Copied:
     plain_s: list[float] = field(default_factory=list[float])
     ours_s: list[float] = field(default_factory=list[float])
     known: list[float] = field(default_factory=list[float])  # share of the pages stored already
+    image_bytes: list[int] = field(default_factory=list[int])  # of the file that is copied
 
     @property
     def ratio(self) -> float:
@@ -93,7 +94,7 @@ def _ours_s(base: Path, sleeper: Job) -> float:
 
 def _version(
     base: Path, disk: Path, source: Job, sleeper: Job, number: int
-) -> tuple[float, float, float]:
+) -> tuple[float, float, float, int]:
     images = base / IMAGES
     machine.run(*map(str, machine.dump_command(source, images)))
     os.kill(source.pid, signal.SIGSTOP)
@@ -108,7 +109,8 @@ def _version(
         found[side] = sides[side]()
     new = machine.disk_bytes(packs) - before
     os.kill(source.pid, signal.SIGCONT)
-    return found[0], found[1], 1 - new / largest.stat().st_size
+    size = largest.stat().st_size
+    return found[0], found[1], 1 - new / size, size
 
 
 def measure_ingest(base: Path, disk: Path, mib: int, versions: int, dirtying_s: float) -> Copied:
@@ -125,10 +127,11 @@ def measure_ingest(base: Path, disk: Path, mib: int, versions: int, dirtying_s: 
         source = stack.enter_context(machine.job(mount, base, argv))
         sleeper = stack.enter_context(machine.job(mount, base, SLEEPER))
         for number in range(versions + 1):
-            ours_s, plain_s, known = _version(base, disk, source, sleeper, number)
+            ours_s, plain_s, known, size = _version(base, disk, source, sleeper, number)
             if number:  # the first has nothing to be like
                 copied.ours_s.append(ours_s)
                 copied.plain_s.append(plain_s)
                 copied.known.append(known)
+                copied.image_bytes.append(size)
             time.sleep(dirtying_s)
     return copied

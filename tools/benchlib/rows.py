@@ -266,7 +266,7 @@ def _of_sizes(arguments: argparse.Namespace, base: Path, found: Found) -> None:
 PARTS = {"job": _of_one_job, "ingest": _of_copies, "disk": _of_a_known_disk, "memory": _of_sizes}
 
 
-def remarks(found: Found) -> Iterator[str]:
+def remarks(found: Found, disk_mb_s: int = DISK_MB_S) -> Iterator[str]:
     """Yield what belongs to the table and is no row of it.  Pure."""
     if found.plain_still_s:
         spread = max(found.plain_still_s) / min(found.plain_still_s)
@@ -279,6 +279,11 @@ def remarks(found: Found) -> Iterator[str]:
                 f"durable ingest{where}: {ours_s:.2f} s against {plain_s:.2f} s; "
                 f"{known:.0f} % of the pages were stored already"
             )
+    if found.copied_slowly.image_bytes:
+        # a copy into the page cache begins with what memory takes, and writes back after it
+        alone_s = statistics.median(found.copied_slowly.image_bytes) / disk_mb_s / 1e6
+        ratio = alone_s / statistics.median(found.copied_slowly.ours_s)
+        yield f"disk of known speed: its own time for the copy is {alone_s:.2f} s, {ratio:.2f} x"
     if found.memory:
         yield f"memory: {found.memory.fixed:.0f} MiB more, whatever the size of the job"
 
@@ -292,7 +297,7 @@ def rows(arguments: argparse.Namespace) -> None:
     values = results(found)
     print(f"{arguments.program}, {arguments.mib} MiB, {arguments.versions} versions")
     print("\n".join(table(values, arguments.disk_mb_s)))
-    print("\n".join(remarks(found)))
+    print("\n".join(remarks(found, arguments.disk_mb_s)))
     if arguments.json:
         record = {"rows": values, "measured": dataclasses.asdict(found), "mib": arguments.mib}
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
