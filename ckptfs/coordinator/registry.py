@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
@@ -128,7 +128,7 @@ class Registry:
         return operation
 
     @contextmanager
-    def given_back(self, job: Job, verb: str) -> Iterator[None]:
+    def given_back(self, job: Job, verb: str) -> Generator[None]:
         """Give the job lock back, and note why, when what *verb* begins with fails."""
         try:
             yield
