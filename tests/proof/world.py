@@ -116,6 +116,7 @@ class World:
             calls=self.calls,
             pack_pages=self.shape.pack_pages,
         )
+        self._store.copies._looked.set()  # nobody begins rounds here, so none is waited for
         self.sweep = Sweep(
             self._store.garbage,
             wall_s=lambda: self.now_s,
