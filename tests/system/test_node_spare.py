@@ -29,16 +29,23 @@ def run(tmp_path, scenario):
     trio.run(main)
 
 
+def is_ours(parent: str, state: str) -> bool:
+    """Whether a process is a child of ours that has not ended."""
+    return int(parent) == os.getpid() and state not in "ZX"
+
+
 def spares() -> set[int]:
     """Return our own children that wait for a unit."""
     found = set()
     for entry in Path("/proc").glob("[0-9]*"):
         try:
-            words = (entry / "cmdline").read_bytes()
-            parent = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
+            # a child counts as started a moment before its new command line can be read
+            while not (words := (entry / "cmdline").read_bytes()) and is_ours(parent, state):
+                state, parent = (entry / "stat").read_text().rsplit(")", 1)[1].split()[:2]
         except OSError:
             continue
-        if parent == os.getpid() and b"--spare" in words:
+        if is_ours(parent, state) and b"--spare" in words:
             found.add(int(entry.name))
     return found
 
