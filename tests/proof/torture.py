@@ -141,6 +141,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     tried: Counter[str] = Counter()
     code = 0
     leftovers.clear(None)  # of runs that were killed
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job has none
     for number in (signal.SIGTERM, signal.SIGALRM):  # `timeout`
         signal.signal(number, interrupt)
     try:
