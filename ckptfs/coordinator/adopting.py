@@ -74,10 +74,14 @@ async def adopt_jobs(parts: Parts) -> None:
             continue
         try:
             head = parts.store.head(job_id, versions[-1])
-            record = await _saved_record(parts, head)
         except CkptfsError as error:
             parts.troubles.append(f"{job_id}: {error}")
             continue
+        record = None
+        try:
+            record = await _saved_record(parts, head)
+        except CkptfsError as error:  # a damaged document hides no version
+            parts.troubles.append(f"{job_id}: {error}")
         if record is None:
             parts.registry.add(_bare_job(parts, head))
             parts.troubles.append(f"{job_id}: {RECORD_LOST}")

@@ -9,9 +9,11 @@ import trio
 
 from ckptfs.catalog import operations
 from ckptfs.coordinator.api import CheckpointRequest, RestartRequest
-from ckptfs.ids import JobId, Version
+from ckptfs.coordinator.cpx import JOB_DOCUMENT
+from ckptfs.ids import JobId, UnitName, Version
 from ckptfs.model import JobState
 from ckptfs.node.api import Exit
+from ckptfs.store.api import Damage
 from ckptfs.translib.order import Primitive
 from tests.service.kit import OWNER, UNIT, BridgedNode, ScriptedStore, play, world
 
@@ -144,6 +146,25 @@ def test_a_job_whose_record_is_gone_is_what_its_newest_version_says(tmp_path):
             assert w.service.health() == []
             assert str(await w.restart(w.service.job(gone.id), 1)) == "1 running"
             assert (await w.start()).id == "heat.3"
+
+    play(main)
+
+
+def test_a_damaged_document_hides_no_version(tmp_path):
+    async def main():
+        async with world(tmp_path) as w:
+            job = await w.start()
+            await w.checkpoint(job)
+            await w.checkpoint(job)
+            await w.kill(job)
+        shutil.rmtree(tmp_path / "jobs")
+        damage = Damage(job.id, Version(2), UnitName(""), JOB_DOCUMENT, 0, "x")
+        w.store.sealed[job.id, 2].hidden_damage.append(damage)
+        async with world(tmp_path, node=w.node, store=w.store) as w:
+            job = w.service.job(job.id)
+            assert job.versions == [1, 2]
+            assert any(JOB_DOCUMENT in line for line in w.service.health())
+            assert str(await w.restart(job, 1)) == "1 running"
 
     play(main)
 
